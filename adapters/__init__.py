@@ -1,0 +1,1 @@
+"""What an adapter is, and whether it is good: identity, artifact checks, store, parity."""

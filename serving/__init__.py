@@ -1,0 +1,1 @@
+"""Make the world serve adapters: the controller decides, the engine plugin converges."""

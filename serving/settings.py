@@ -1,0 +1,199 @@
+"""All settings; the only reader of the environment.
+
+Each field is read from `LORAPLANE_<FIELD>`; a command line flag wins. docs/settings.md is generated
+from this file (`python -m serving.cli.settings_doc`), which a test checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class SettingInvalid(ValueError):
+    """An environment variable that cannot be read as its type."""
+
+    def __init__(self, *, name: str, value: str, wanted: str) -> None:
+        self.name, self.value, self.wanted = name, value, wanted
+        super().__init__(f"{name}={value!r} is not {wanted}")
+
+
+def _setting(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FromEnvironment:
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
+        """Read `LORAPLANE_*`; overrides that are not None win.
+
+        Raises:
+            SettingInvalid: a value cannot be read as its field's type.
+        """
+        environ = os.environ if environ is None else environ
+        hints = get_type_hints(cls)
+        values: dict[str, Any] = {}
+        for item in dataclasses.fields(cls):
+            name = f"LORAPLANE_{item.name.upper()}"
+            if name in environ and environ[name] != "":
+                values[item.name] = _read(name, environ[name], hints[item.name])
+        values.update({key: value for key, value in overrides.items() if value is not None})
+        return cls(**values)
+
+    def to_environment(self) -> dict[str, str]:
+        """The inverse of `from_environment`, for child processes; None is left out."""
+        result = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if value is not None:
+                text = ("true" if value else "false") if isinstance(value, bool) else str(value)
+                result[f"LORAPLANE_{item.name.upper()}"] = text
+        return result
+
+
+def _read(name: str, text: str, wanted: Any) -> Any:
+    kind = str(wanted)
+    try:
+        if wanted is bool:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+                text.lower()
+            ]
+        if "Path" in kind:
+            return Path(text)
+        if wanted is int or "int" in kind:
+            return int(text)
+        if wanted is float or "float" in kind:
+            return float(text)
+    except (KeyError, ValueError) as exc:
+        raise SettingInvalid(name=name, value=text, wanted=kind) from exc
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerSettings(_FromEnvironment):
+    """Settings of `loraplane controller`."""
+
+    data_dir: Path = _setting(
+        Path("loraplane-data"),
+        "Folder of the registry file, the artifacts, uploads in progress and secrets.",
+    )
+    host: str = _setting("127.0.0.1", "Address that the controller listens on.")
+    controller_port: int = _setting(8400, "Port that the controller listens on.")
+    database_url: str | None = _setting(
+        None,
+        "Registry: `sqlite+aiosqlite:///FILE` (default: in the data folder) or `postgresql+asyncpg://...`.",
+    )
+    store_url: str | None = _setting(
+        None,
+        "Artifact store: `file:///FOLDER` (default: in the data folder) or `s3://BUCKET/PREFIX`.",
+    )
+    admin_token: str | None = _setting(
+        None,
+        "Administrator's token. Made at first start and kept in DATA_DIR/admin-token (mode 0600) when unset.",
+    )
+    cluster_secret: str | None = _setting(
+        None,
+        "Secret shared with the engines; keys' hashes, the engines' token and the gate's key derive from it. Made at first start and kept in DATA_DIR/cluster-secret (mode 0600) when unset.",
+    )
+    model: str | None = _setting(
+        None,
+        "Folder (or hub id) of the base model that the fleet serves; the gate's standalone side loads it.",
+    )
+    fleet: str = _setting("base", "Name of the served base model in API and metrics.")
+    dtype: str = _setting(
+        "auto",
+        "Number type of base and adapters, the same on engine and reference: auto, float32, bfloat16, float16.",
+    )
+    max_rank: int = _setting(16, "Largest LoRA rank that the engines' slots are made for.")
+    max_upload_bytes: int = _setting(
+        2 * 1024**3, "Largest upload, in bytes, counted while it streams."
+    )
+    max_concurrent_uploads: int = _setting(
+        8, "Uploads taken at once; more get 503 with Retry-After."
+    )
+    rollback_window_seconds: float = _setting(
+        86_400.0, "How long a superseded version stays loaded for a rollback, in seconds."
+    )
+    engine_timeout_seconds: float = _setting(
+        15.0,
+        "An engine that has not reported for so long is unreachable (which is not absent), in seconds.",
+    )
+    stage_timeout_seconds: float = _setting(
+        300.0,
+        "How long every ready engine may take to prove a staged version before the switch is held and says why, in seconds.",
+    )
+    gate_timeout_seconds: float = _setting(1800.0, "How long one evaluation may take, in seconds.")
+    gate_concurrency: int = _setting(4, "Requests that the gate keeps in flight on an engine.")
+    gate_repeats: int = _setting(
+        3, "How often the candidate answers the suite, in different batch compositions."
+    )
+    gate_min_cases: int = _setting(8, "Fewer cases than this are INCONCLUSIVE.")
+    gate_noise_factor: float = _setting(
+        3.0,
+        "Numeric disagreement beyond this multiple of the noise floor fails, where divergences are real.",
+    )
+    gate_effect_factor: float = _setting(
+        10.0, "An adapter whose effect is under this multiple of the noise floor is INCONCLUSIVE."
+    )
+    require_export_evidence: bool = _setting(
+        False, "Without a training fingerprint or gold answers the verdict is INCONCLUSIVE."
+    )
+    reference_idle_seconds: float = _setting(
+        120.0,
+        "The standalone reference process ends, and frees its memory, after so long without work, in seconds.",
+    )
+    log_level: str = _setting("info", "debug, info, warning or error.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings(_FromEnvironment):
+    """Settings of `loraplane engine` that are not in the engine profile."""
+
+    engine_dir: Path = _setting(
+        Path("loraplane-engine"), "Folder of this engine's local artifacts and last snapshot."
+    )
+    engine_id: str = _setting("engine-0", "Stable name of this engine.")
+    controller_url: str | None = _setting("http://127.0.0.1:8400", "Where the controller is.")
+    cluster_secret: str | None = _setting(None, "The controller's cluster secret.")
+    host: str = _setting("127.0.0.1", "Address that the engine listens on.")
+    engine_port: int = _setting(8500, "Port that the engine listens on.")
+    advertise_url: str | None = _setting(
+        None, "URL under which the controller reaches this engine (default: host and port)."
+    )
+    fleet: str = _setting("base", "Name of the served base model.")
+    poll_seconds: float = _setting(
+        20.0, "How long one long-poll for a snapshot may stay open, in seconds."
+    )
+    report_seconds: float = _setting(2.0, "Longest pause between two reports, in seconds.")
+    load_wait_seconds: float = _setting(
+        30.0,
+        "How long a request waits for its adapter to be brought into memory before it gets 503, in seconds.",
+    )
+    allow_untested_vllm: bool = _setting(
+        False, "Start although the vLLM version is outside the tested range."
+    )
+    log_level: str = _setting("info", "debug, info, warning or error.")
+
+
+def ensure_secret(path: Path, given: str | None) -> str:
+    """The given secret, or the one in `path`, made at first use (256 bits, mode 0600)."""
+    if given:
+        return given
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return path.read_text().strip()
