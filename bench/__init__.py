@@ -1,0 +1,1 @@
+"""Fixtures, scenarios and the demo: everything that uses the product from outside."""
