@@ -177,10 +177,20 @@ class EngineSettings(_FromEnvironment):
         30.0,
         "How long a request waits for its adapter to be brought into memory before it gets 503, in seconds.",
     )
+    without_hooks: str = _setting(
+        "",
+        "Comma-separated hooks to leave out (`cpu_kernels`, `kv_zeroing`, `caches`), to measure what "
+        "they do; the engine then says so in its reports. Never in production.",
+    )
     allow_untested_vllm: bool = _setting(
         False, "Start although the vLLM version is outside the tested range."
     )
     log_level: str = _setting("info", "debug, info, warning or error.")
+
+    @property
+    def facts_path(self) -> Path:
+        """Where the worker publishes its counts for the API process."""
+        return self.engine_dir / "run" / "worker-facts.json"
 
 
 def ensure_secret(path: Path, given: str | None) -> str:

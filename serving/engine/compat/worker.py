@@ -1,0 +1,129 @@
+"""Calls that the API process makes on every worker (vLLM's `collective_rpc`), between two steps.
+
+Each returns at once: reading an adapter runs in a thread, registering it is a dictionary entry. So
+a load stalls nobody. Answers are plain dicts, because they cross processes as msgpack.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import structlog
+from vllm.lora.request import LoRARequest
+
+from serving.engine.compat.strict import LoadRefusedInWorker
+
+_log = structlog.get_logger(__name__)
+_readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loraplane-read")
+"""One reader: several would only compete with the model for memory bandwidth."""
+
+
+class WorkerExtension:
+    """Mixed into vLLM's worker class by `--worker-extension-cls`; `self` is the worker."""
+
+    model_runner: Any
+
+    def loraplane_begin_load(self, name: str, lora_id: int, path: str) -> bool:
+        """Start reading an adapter in the background; repeated calls for one id are one read."""
+        pending = self._loraplane_pending()
+        if lora_id not in pending and lora_id not in self._loraplane_manager().list_adapters():
+            request = LoRARequest(lora_name=name, lora_int_id=lora_id, lora_path=path)
+            pending[lora_id] = _readers.submit(self._loraplane_read, request)
+        return True
+
+    def loraplane_load_state(self, lora_id: int) -> dict[str, Any]:
+        """`{"state": "resident" | "pending" | "ready" | "refused"}`, the last with its reason."""
+        if lora_id in self._loraplane_worker_manager().list_adapters():
+            return {"state": "resident"}
+        future = self._loraplane_pending().get(lora_id)
+        if future is None:
+            return {"state": "refused", "reason": "not_started", "detail": "no load was started"}
+        if not future.done():
+            return {"state": "pending"}
+        error = future.exception()
+        if error is None:
+            return {"state": "ready"}
+        if isinstance(error, LoadRefusedInWorker):
+            return {"state": "refused", "reason": error.reason, "detail": error.detail}
+        _log.warning("adapter could not be read", lora_id=lora_id, exc_info=error)
+        return {"state": "refused", "reason": "unreadable", "detail": f"{error!r}"[:500]}
+
+    def loraplane_commit(self, name: str, lora_id: int, leased_ids: list[int]) -> dict[str, Any]:
+        """Register an adapter that every worker has read, evicting LRU ones that hold no lease.
+
+        Returns `{"state": "done", "evicted": [ids]}`, or `{"state": "full"}` when all places are
+        leased; then nothing has changed.
+        """
+        worker_manager, manager = self._loraplane_worker_manager(), self._loraplane_manager()
+        if lora_id in worker_manager.list_adapters():
+            manager.get_adapter(lora_id)
+            return {"state": "done", "evicted": []}
+        evicted = self._loraplane_make_room(set(leased_ids))
+        if evicted is None:
+            return {"state": "full"}
+        lora = self._loraplane_pending().pop(lora_id).result()
+        worker_manager.count_read(lora_id, name, lora.read_seconds)
+        manager.add_adapter(lora)
+        worker_manager.publish_facts()
+        return {"state": "done", "evicted": evicted}
+
+    def loraplane_load_now(self, name: str, lora_id: int, path: str) -> dict[str, Any]:
+        """Read and register inside the engine's loop, as vLLM itself does; for comparison only."""
+        self._loraplane_worker_manager().add_adapter(
+            LoRARequest(lora_name=name, lora_int_id=lora_id, lora_path=path)
+        )
+        return {"state": "done", "evicted": []}
+
+    def loraplane_remove(self, lora_id: int) -> bool:
+        """Free slot and memory of an adapter and end its series."""
+        self._loraplane_pending().pop(lora_id, None)
+        manager = self._loraplane_manager()
+        was_there = bool(manager.remove_adapter(lora_id))
+        name = manager.name_by_id.pop(lora_id, None)
+        if name is not None:
+            manager.facts.adapters.pop(name, None)
+            manager.is_dirty = True
+        self._loraplane_worker_manager().publish_facts()
+        return was_there
+
+    def loraplane_hooks(self, hooks: list[str]) -> dict[str, str]:
+        """Which hooks are missing in this worker, and why; `hooks` are the wanted ones."""
+        from serving.engine.compat.install import missing_hooks
+
+        worker_manager = self._loraplane_worker_manager()
+        missing = missing_hooks(hooks)
+        if not hasattr(worker_manager, "read_adapter"):
+            missing["caches"] = f"the worker uses {type(worker_manager).__name__}"
+        else:
+            worker_manager.publish_facts()
+        return missing
+
+    def _loraplane_read(self, request: LoRARequest) -> Any:
+        worker_manager = self._loraplane_worker_manager()
+        lora = worker_manager.read_adapter(request)
+        self._loraplane_manager().prepare(lora)
+        return lora
+
+    def _loraplane_make_room(self, leased: set[int]) -> list[int] | None:
+        manager = self._loraplane_manager()
+        if len(manager.list_adapters().keys() & leased) >= manager.capacity:
+            return None
+        evicted: list[int] = []
+        while len(manager) + 1 > manager.capacity:
+            lora_id = manager.evict_oldest(leased=leased)
+            if lora_id is None:
+                return None
+            evicted.append(lora_id)
+        return evicted
+
+    def _loraplane_worker_manager(self) -> Any:
+        return self.model_runner.lora_manager
+
+    def _loraplane_manager(self) -> Any:
+        return self.model_runner.lora_manager._adapter_manager  # noqa: SLF001 - vLLM has no accessor
+
+    def _loraplane_pending(self) -> dict[int, Future[Any]]:
+        if not hasattr(self, "_loraplane_pending_loads"):
+            self._loraplane_pending_loads: dict[int, Future[Any]] = {}
+        return self._loraplane_pending_loads
