@@ -1,0 +1,1 @@
+"""The controller: registry, upload API, lifecycle, gate, snapshot; without torch or vLLM."""

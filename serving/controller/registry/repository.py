@@ -1,0 +1,43 @@
+"""The registry's front door: one object per resource over one database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from serving.controller.registry.audit import Audit
+from serving.controller.registry.fleet import Fleet
+from serving.controller.registry.tenants import Tenants
+from serving.controller.registry.transactions import Sessions
+from serving.controller.registry.versions import Versions
+from serving.controller.registry.work import Work
+
+
+class Repository:
+    """Everything that the controller remembers.
+
+    Rows come back detached: read them anywhere, change them only through these methods.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        self.sessions = Sessions(url, clock=clock)
+        self.tenants = Tenants(self.sessions)
+        self.versions = Versions(self.sessions)
+        self.work = Work(self.sessions)
+        self.fleet = Fleet(self.sessions)
+        self.audit = Audit(self.sessions)
+
+    async def prepare(self) -> None:
+        """Bring the schema up to date, alone among replicas; needed once before use.
+
+        Raises:
+            RegistryUnavailable: the database did not answer.
+            RegistryIncompatible: a newer loraplane has changed the schema.
+        """
+        from serving.controller.registry.migrations import migrate
+
+        await migrate(self.sessions)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.sessions.close()

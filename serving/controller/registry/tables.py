@@ -1,0 +1,254 @@
+"""The registry's tables. Rows leave this room detached and are read-only outside of it.
+
+Times are Unix seconds. Nothing is ever deleted that names an artifact: names are not used twice.
+Writes are serial (see `transactions`), so counters such as `FleetRow.revision` follow commit order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """All tables; constraints have deterministic names so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own protocol
+        str: String(255),
+        int: BigInteger,
+        float: Double,
+        bool: Boolean,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        list[str]: JSON,
+    }
+
+
+class FleetRow(Base):
+    """Counters of the one served base model; its row is the write lock on PostgreSQL."""
+
+    __tablename__ = "fleets"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(default=0)
+    """Bumped in the same transaction as every change of the snapshot's content."""
+    audit_sequence: Mapped[int] = mapped_column(default=0)
+
+
+class TenantRow(Base):
+    """Owner and isolation unit."""
+
+    __tablename__ = "tenants"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    display_name: Mapped[str]
+    max_in_flight: Mapped[int | None]
+    created_at: Mapped[float]
+    deleted_at: Mapped[float | None]
+
+
+class KeyRow(Base):
+    """One API key; the key itself is shown once and never stored."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str] = mapped_column(String(16))
+    key_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[str]]
+    fallback: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+
+
+class AdapterRow(Base):
+    """A tenant's named LoRA; hands out version numbers."""
+
+    __tablename__ = "adapters"
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    next_number: Mapped[int]
+    created_at: Mapped[float]
+
+
+class SuiteRow(Base):
+    """One immutable content of a suite; a new content gets the next number."""
+
+    __tablename__ = "suites"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """`acme/refunds@2`."""
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str]
+    number: Mapped[int]
+    digest: Mapped[str]
+    n_cases: Mapped[int]
+    content: Mapped[str] = mapped_column(Text)
+    """JSON lines."""
+    contamination: Mapped[Json | None]
+    created_at: Mapped[float]
+    __table_args__ = (UniqueConstraint("tenant_id", "name", "number"),)
+
+
+class VersionRow(Base):
+    """One immutable version and where it is in its life."""
+
+    __tablename__ = "versions"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """`acme/support@3`."""
+    tenant_id: Mapped[str]
+    adapter: Mapped[str]
+    number: Mapped[int]
+    digest: Mapped[str]
+    files: Mapped[list[Any]]
+    """`[{"name","sha256","size_bytes"}]`, sorted by name."""
+    size_bytes: Mapped[int]
+    rank: Mapped[int | None]
+    state: Mapped[str] = mapped_column(String(16))
+    """A `lifecycle.State` value."""
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    promote_mode: Mapped[str] = mapped_column(String(8))
+    """`auto` or `manual`."""
+    suite_id: Mapped[str | None] = mapped_column(ForeignKey("suites.id"))
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Counts re-evaluations and re-stagings; engines forget an earlier failure when it rises."""
+    gate_phase: Mapped[str | None] = mapped_column(String(16))
+    """`candidate` while engines shall hold an evaluating version for the gate."""
+    findings: Mapped[list[Any] | None]
+    probe: Mapped[Json | None]
+    """`serving.contract.Probe` as JSON."""
+    progress: Mapped[Json | None]
+    error: Mapped[Json | None]
+    """Why the last try of a step was put off."""
+    override_reason: Mapped[str | None] = mapped_column(Text)
+    override_by: Mapped[str | None]
+    created_by: Mapped[str]
+    created_at: Mapped[float]
+    state_since: Mapped[float]
+    live_since: Mapped[float | None]
+    """When it last became its alias's target."""
+    released_at: Mapped[float | None]
+    """Retired, and no reachable engine holds it any more."""
+    next_attempt_at: Mapped[float]
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    """Tries of the present step; 0 after a move."""
+    lock_token: Mapped[str | None] = mapped_column(String(64))
+    lock_owner: Mapped[str | None]
+    lock_expires_at: Mapped[float | None]
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "adapter"], ["adapters.tenant_id", "adapters.name"]),
+        UniqueConstraint("tenant_id", "adapter", "number"),
+        # The same bytes are the same version, until it is retired.
+        Index(
+            "ix_versions_live_digest",
+            "tenant_id",
+            "adapter",
+            "digest",
+            unique=True,
+            sqlite_where=text("state != 'retired'"),
+            postgresql_where=text("state != 'retired'"),
+        ),
+        Index("ix_versions_due", "state", "next_attempt_at"),
+    )
+
+
+class AliasRow(Base):
+    """`model: support` of tenant acme means version `number`."""
+
+    __tablename__ = "aliases"
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    adapter: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    previous_number: Mapped[int | None]
+    """Target of a rollback."""
+    moved_at: Mapped[float]
+    moved_by: Mapped[str]
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "adapter"], ["adapters.tenant_id", "adapters.name"]),
+    )
+
+
+class GateReportRow(Base):
+    """What the gate measured at one attempt."""
+
+    __tablename__ = "gate_reports"
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[float]
+    report: Mapped[Json]
+
+
+class AuditRow(Base):
+    """One move: who, when, from, to, why, evidence. Never changed."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Rises in commit order without gaps, so that a reader may resume after the last one seen."""
+    at: Mapped[float]
+    actor: Mapped[str]
+    tenant_id: Mapped[str | None] = mapped_column(index=True)
+    subject: Mapped[str] = mapped_column(index=True)
+    action: Mapped[str]
+    from_state: Mapped[str | None]
+    to_state: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    evidence: Mapped[Json | None]
+
+
+class EngineRow(Base):
+    """The last report of one engine."""
+
+    __tablename__ = "engines"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    report: Mapped[Json]
+    """`serving.contract.EngineReport` as JSON."""
+    seen_at: Mapped[float]
+    first_seen_at: Mapped[float]
+
+
+class NoiseFloorRow(Base):
+    """Cached negative control: the base model through one engine build against its reference."""
+
+    __tablename__ = "noise_floors"
+    build: Mapped[str] = mapped_column(primary_key=True)
+    base_revision: Mapped[str] = mapped_column(primary_key=True)
+    dtype: Mapped[str] = mapped_column(primary_key=True)
+    floor: Mapped[Json]
+    measured_at: Mapped[float]
+
+
+class IdempotencyRow(Base):
+    """What an Idempotency-Key was used for."""
+
+    __tablename__ = "idempotency_keys"
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request: Mapped[str] = mapped_column(Text)
+    """Fingerprint of the request that was answered."""
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
+    created_at: Mapped[float]
