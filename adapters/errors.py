@@ -6,6 +6,9 @@ AdapterError
 │   └── ReservedName             a word that the engine or the API gives a meaning of its own
 ├── ArtifactError
 │   ├── ArtifactRefused          one or more blocking findings; carries them
+│   ├── ConfigInvalid            adapter_config.json cannot be read
+│   ├── TensorFileInvalid        not a well-formed safetensors file
+│   ├── ManifestInvalid          a list of files that cannot be read or names no artifact
 │   ├── ArchiveRefused           an upload archive that is unsafe or not what it says
 │   ├── ArtifactTooLarge         over a stated limit
 │   └── DigestMismatch           bytes are not the ones that were addressed
@@ -50,7 +53,7 @@ class AdapterError(Exception):
         return self.detail()
 
 
-class NameError_(AdapterError):  # noqa: N801, N818 - `NameError` is a builtin
+class NameError_(AdapterError):  # noqa: N801 - `NameError` is a builtin
     """A name that cannot be used."""
 
     code = "name_error"
@@ -60,7 +63,10 @@ class InvalidName(NameError_):
     """Not a legal name of its kind."""
 
     code = "invalid_name"
-    title = "The name is not legal: use 1 to 63 of a-z, 0-9, '.', '_', '-', starting and ending alphanumeric."
+    title = (
+        "The name is not legal: use 1 to 63 of a-z, 0-9, '.', '_', '-', "
+        "starting and ending alphanumeric."
+    )
 
     def __init__(self, *, kind: str, value: str) -> None:
         super().__init__(kind=kind, value=value)
@@ -90,6 +96,36 @@ class ArtifactRefused(ArtifactError):
 
     def __init__(self, *, findings: Sequence[dict[str, Any]]) -> None:
         super().__init__(findings=list(findings))
+
+
+class ConfigInvalid(ArtifactError):
+    """adapter_config.json cannot be read; `field` is empty when the whole file is meant."""
+
+    code = "config_invalid"
+    title = "adapter_config.json cannot be read."
+
+    def __init__(self, *, field: str, problem: str) -> None:
+        super().__init__(field=field, problem=problem)
+
+
+class TensorFileInvalid(ArtifactError):
+    """Not a well-formed safetensors file; `reason` is a stable slug."""
+
+    code = "tensor_file_invalid"
+    title = "The file is not a well-formed safetensors file."
+
+    def __init__(self, *, reason: str, tensor: str | None = None, found: Any = None) -> None:
+        super().__init__(reason=reason, tensor=tensor, found=found)
+
+
+class ManifestInvalid(ArtifactError):
+    """A list of files that cannot be read, or that names no artifact."""
+
+    code = "manifest_invalid"
+    title = "The manifest is not valid."
+
+    def __init__(self, *, problem: str, file: str | None = None) -> None:
+        super().__init__(problem=problem, file=file)
 
 
 class ArchiveRefused(ArtifactError):

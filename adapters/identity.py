@@ -24,7 +24,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 # vLLM 0.32 applies an adapter whose name equals the first word of a content part's type to
-# base-model chats (OpenAIServingModels._get_active_default_mm_loras); the rest are route words of ours.
+# base-model chats (OpenAIServingModels._get_active_default_mm_loras); the rest are our route words.
 RESERVED_NAMES = frozenset(
     {
         "text", "image", "audio", "video", "input", "output", "thinking", "refusal", "prompt",
@@ -99,7 +99,7 @@ def parse_version_id(text: str) -> VersionId:
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """What a client may write in `model`: `support`, `acme/support`, `support@3`, `acme/support@3`."""
+    """What a client may write in `model`: `support`, `acme/support`, `support@3` and both."""
 
     tenant: TenantId | None
     adapter: AdapterName
