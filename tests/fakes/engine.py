@@ -1,0 +1,269 @@
+"""A fake of the engine: the same promises as vLLM with our plugin, kept by a tiny model on CPU.
+
+It converges to snapshots, reports, and answers the completions route by really running the model.
+It earns trust only by passing tests/contract/test_engine_contract.py, as the real one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlparse
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from adapters.errors import NameError_
+from adapters.identity import parse_model_name
+from serving.contract import (
+    EngineReport,
+    FleetSnapshot,
+    KeyGrant,
+    Probe,
+    Role,
+    VersionEntry,
+    VersionReport,
+    VersionState,
+    hash_key,
+)
+from tests.fakes.tiny_model import LoadRefused, TinyModel
+
+
+class Link(Protocol):
+    """How an engine meets its controller; HTTP or in process."""
+
+    async def pull(self, *, engine_id: str, after: int, wait: float) -> FleetSnapshot | None:
+        """The snapshot when newer than `after`, else None."""
+
+    async def report(self, report: EngineReport) -> None:
+        """Record what was observed."""
+
+
+@dataclass
+class Faults:
+    """What a test can break."""
+
+    is_down: bool = False
+    """Connections are dropped with 503 and nothing is reported."""
+    answers_with_base: bool = False
+    """The known disaster: an adapter that is listed but not applied."""
+    refuses: dict[str, str] = field(default_factory=dict)
+    """Version name -> reason with which loading fails."""
+    before_answer: Callable[[str], Awaitable[None]] | None = None
+
+
+class FakeEngine:
+    def __init__(
+        self,
+        *,
+        model: TinyModel,
+        link: Link,
+        cluster_secret: str,
+        engine_id: str = "engine-0",
+        fleet: str = "base",
+    ) -> None:
+        self.model, self.link, self.faults = model, link, Faults()
+        self.engine_id, self.fleet, self.url = engine_id, fleet, "http://unserved"
+        self.is_ready = True
+        self.snapshot: FleetSnapshot | None = None
+        self.seen: set[str] = set()
+        """Every version name that any snapshot ever showed to this engine."""
+        self.asked: list[str] = []
+        """Model names of answered requests, in order: the world's state, seen from the engine."""
+        self._secret = cluster_secret
+        self._reports: dict[str, VersionReport] = {}
+        self._in_flight: dict[str, int] = {}
+        self._started_at = time.time()
+        self.app = self._build_app()
+
+    async def converge(self, *, wait: float = 0.0) -> None:
+        """Pull once, load and prove what is new, unload what is gone, report."""
+        if self.faults.is_down:
+            return
+        after = self.snapshot.revision if self.snapshot else -1
+        snapshot = await self.link.pull(engine_id=self.engine_id, after=after, wait=wait)
+        if self.faults.is_down:
+            return
+        if snapshot is not None:
+            self.seen |= {entry.name for entry in snapshot.versions}
+            await self._apply(snapshot)
+            self.snapshot = snapshot
+        await self.link.report(self.report())
+
+    async def run(self) -> None:
+        """Converge until cancelled."""
+        while True:
+            await self.converge(wait=0.2)
+            await asyncio.sleep(0.02)
+
+    def report(self) -> EngineReport:
+        versions = [
+            VersionReport(
+                name=item.name,
+                digest=item.digest,
+                state=item.state,
+                reason=item.reason,
+                detail=item.detail,
+                in_flight=self._in_flight.get(item.name, 0),
+                attempt=item.attempt,
+            )
+            for item in self._reports.values()
+        ]
+        return EngineReport(
+            engine_id=self.engine_id,
+            url=self.url,
+            build="fake engine 1",
+            dtype="float32",
+            revision=self.snapshot.revision if self.snapshot else -1,
+            is_ready=self.is_ready,
+            started_at=self._started_at,
+            gpu_slots=8,
+            cpu_slots=64,
+            max_rank=16,
+            max_model_len=2048,
+            versions=versions,
+        )
+
+    async def _apply(self, snapshot: FleetSnapshot) -> None:
+        wanted = {entry.name: entry for entry in snapshot.versions}
+        for name in [name for name in self._reports if name not in wanted]:
+            if not self._in_flight.get(name):
+                gone = self._reports.pop(name)
+                await asyncio.to_thread(self.model.unload, _key(gone.digest))
+        for entry in snapshot.versions:
+            known = self._reports.get(entry.name)
+            if known and known.attempt >= entry.attempt and known.state is VersionState.FAILED:
+                continue
+            self._reports[entry.name] = await self._prove(entry, snapshot.store_url)
+
+    async def _prove(self, entry: VersionEntry, store_url: str) -> VersionReport:
+        state, reason, detail = VersionState.PROVEN, None, None
+        try:
+            if entry.name in self.faults.refuses:
+                raise LoadRefused(self.faults.refuses[entry.name], "a test wants it so")
+            folder = artifact_folder(store_url, entry.digest)
+            _verify(folder, entry)
+            await asyncio.to_thread(self.model.load, folder, _key(entry.digest))
+            if entry.role is Role.SERVING and entry.probe:
+                await asyncio.to_thread(self._run_probe, entry.probe, _key(entry.digest))
+        except LoadRefused as exc:
+            state, reason, detail = VersionState.FAILED, exc.reason, exc.detail
+        return VersionReport(
+            name=entry.name,
+            digest=entry.digest,
+            state=state,
+            reason=reason,
+            detail=detail,
+            attempt=entry.attempt,
+        )
+
+    def _run_probe(self, probe: Probe, key: str) -> None:
+        for case in probe.cases:
+            answer = self.model.generate(
+                case.prompt_token_ids, max_tokens=len(case.expected_token_ids), key=key
+            )
+            if answer.token_ids != case.expected_token_ids:
+                raise LoadRefused("probe_mismatch", "other tokens than the gate recorded")
+
+    def _build_app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.post("/v1/completions")
+        async def complete(request: Request) -> JSONResponse:
+            return await self._complete(request)
+
+        return app
+
+    async def _complete(self, request: Request) -> JSONResponse:
+        if self.faults.is_down:
+            return _error(503, "The engine is down.")
+        grant = self._grant(request.headers.get("authorization", ""))
+        if grant is None:
+            return _error(401, "The API key is not valid.")
+        body = await request.json()
+        name = body["model"]
+        entry = self._resolve(grant, name)
+        if entry is None and not (name == self.fleet and {"base", "gate"} & set(grant.scopes)):
+            return _error(404, f"The model `{name}` does not exist.")
+        resolved = entry.name if entry else self.fleet
+        if entry and self._reports[entry.name].state is not VersionState.PROVEN:
+            return _error(503, "The adapter is not ready.")
+        return await self._answer(body, resolved, entry)
+
+    async def _answer(
+        self, body: dict[str, Any], resolved: str, entry: VersionEntry | None
+    ) -> JSONResponse:
+        self._in_flight[resolved] = self._in_flight.get(resolved, 0) + 1
+        try:
+            if self.faults.before_answer:
+                await self.faults.before_answer(resolved)
+            answer = await asyncio.to_thread(
+                self.model.generate,
+                body["prompt"],
+                max_tokens=body.get("max_tokens", 16),
+                key=_key(entry.digest) if entry and not self.faults.answers_with_base else None,
+            )
+        finally:
+            self._in_flight[resolved] -= 1
+        self.asked.append(resolved)
+        choice = {
+            "index": 0,
+            "text": "",
+            "finish_reason": "stop" if answer.ended else "length",
+            "token_ids": answer.token_ids,
+            "logprobs": {"token_logprobs": answer.logprobs},
+        }
+        return JSONResponse({"object": "text_completion", "model": resolved, "choices": [choice]})
+
+    def _grant(self, authorization: str) -> KeyGrant | None:
+        digest = hash_key(authorization.removeprefix("Bearer "), cluster_secret=self._secret)
+        keys = self.snapshot.keys if self.snapshot else []
+        return next((key for key in keys if key.key_hash == digest), None)
+
+    def _resolve(self, grant: KeyGrant, name: str) -> VersionEntry | None:
+        try:
+            asked = parse_model_name(name)
+        except NameError_:
+            return None
+        snapshot = self.snapshot
+        tenant = asked.tenant or grant.tenant
+        is_gate = "gate" in grant.scopes
+        if snapshot is None or (tenant != grant.tenant and not is_gate):
+            return None
+        number = asked.number
+        if number is None:
+            aliases = {(alias.tenant, alias.adapter): alias.number for alias in snapshot.aliases}
+            number = aliases.get((tenant, asked.adapter))
+        for entry in snapshot.versions:
+            if (entry.tenant, entry.adapter, entry.number) == (tenant, asked.adapter, number):
+                return entry if is_gate or entry.role is Role.SERVING else None
+        return None
+
+
+def artifact_folder(store_url: str, digest: str) -> Path:
+    """Where a local store keeps an artifact."""
+    hexadecimal = digest.removeprefix("sha256:")
+    return Path(urlparse(store_url).path) / "sha256" / hexadecimal[:2] / hexadecimal
+
+
+def _key(digest: str) -> str:
+    return "d" + digest.removeprefix("sha256:")[:24]
+
+
+def _verify(folder: Path, entry: VersionEntry) -> None:
+    for file in entry.files:
+        path = folder / file.name
+        if not path.is_file():
+            raise LoadRefused("artifact_not_found", file.name)
+        if hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
+            raise LoadRefused("digest_mismatch", file.name)
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    error = {"message": message, "type": "Error", "param": "model", "code": status}
+    return JSONResponse({"error": error}, status_code=status)
