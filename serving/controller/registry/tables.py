@@ -44,8 +44,8 @@ class Base(DeclarativeBase):
         int: BigInteger,
         float: Double,
         bool: Boolean,
-        dict[str, Any]: JSON,
-        list[Any]: JSON,
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
         list[str]: JSON,
     }
 

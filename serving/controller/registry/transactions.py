@@ -99,7 +99,8 @@ class Sessions:
         self.clock = clock
         self.engine = _open_engine(url)
         self._read = async_sessionmaker(_reading(self.engine), expire_on_commit=False)
-        self._write = async_sessionmaker(_writing(self.engine), expire_on_commit=False)
+        self.writing_engine = _writing(self.engine)
+        self._write = async_sessionmaker(self.writing_engine, expire_on_commit=False)
         self._listeners: list[Callable[[int], None]] = []
 
     def listen(self, listener: Callable[[int], None]) -> None:
