@@ -47,9 +47,11 @@ def _start(base: Path, adapters: list[Path], without: str, workdir: Path, dtype:
     )
     log = (workdir / "server.log").open("w")
     return subprocess.Popen(
-        [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry"]
-        + arguments.split()
-        + ["--lora-modules", *modules],
+        [
+            *(sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry"),
+            *arguments.split(),
+            *("--lora-modules", *modules),
+        ],
         env=environment,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -127,6 +129,10 @@ def _scenario(base: Path, adapters: list[Path], without: str, dtype: str, n: int
             server.wait(60)
 
 
+def _rounded(rows: list[dict[str, float]], key: str) -> list[float]:
+    return [round(row[key], 1) for row in rows]
+
+
 def main() -> None:
     """Print a table, write the JSON with `--out`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -144,7 +150,7 @@ def main() -> None:
     for label in ("base", "1", "4", "40"):
         before, after = runs["upstream"][label], runs["ours"][label]
         text = "  ".join(
-            f"{key}: {[round(row[key], 1) for row in before]} -> {[round(row[key], 1) for row in after]}"
+            f"{key}: {_rounded(before, key)} -> {_rounded(after, key)}"
             for key in ("tokens_per_second", "ttft_p50_ms")
         )
         print(f"{label:>4} adapters  {text}")

@@ -1,7 +1,7 @@
 """How one step's rows are multiplied with their adapters' weights: pure, no torch.
 
-Many rows of one adapter are one matrix product; the few rows of each other adapter share one batched
-product over all slots. The choice is about speed alone: every split gives the same sums.
+Many rows of one adapter are one matrix product; the few rows of each other adapter share one
+batched product over all slots. The choice is about speed alone: every split gives the same sums.
 """
 
 from __future__ import annotations

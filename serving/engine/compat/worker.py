@@ -6,16 +6,35 @@ a load stalls nobody. Answers are plain dicts, because they cross processes as m
 
 from __future__ import annotations
 
+import os
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import structlog
+import torch
 from vllm.lora.request import LoRARequest
 
 from serving.engine.compat.strict import LoadRefusedInWorker
 
 _log = structlog.get_logger(__name__)
-_readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loraplane-read")
+_READER_NICENESS = 10
+
+
+def _yield_to_the_model() -> None:
+    """Run the reader beside the model's threads, not in their place.
+
+    vLLM's CPU worker binds its threads to cores and a new thread inherits the binding; on Linux
+    niceness and affinity belong to the thread.
+    """
+    torch.set_num_threads(1)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _READER_NICENESS)
+    os.sched_setaffinity(threading.get_native_id(), range(os.cpu_count() or 1))
+
+
+_readers = ThreadPoolExecutor(
+    max_workers=1, thread_name_prefix="loraplane-read", initializer=_yield_to_the_model
+)
 """One reader: several would only compete with the model for memory bandwidth."""
 
 

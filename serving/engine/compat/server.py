@@ -1,0 +1,183 @@
+"""Hooks in vLLM's API server process: one resolution per request, exact per-adapter statistics.
+
+vLLM looks a request's model up in `BaseServing._check_model` (async, before tokenising) and again in
+`BaseServing._maybe_get_adapters` (after). Ours resolves and admits in the first and repeats that
+answer in the second, so an alias that moves in between cannot mix two versions.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from argparse import Namespace
+from typing import Any
+
+import prometheus_client
+import structlog
+from vllm.entrypoints.openai.engine.protocol import ErrorResponse
+from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+from vllm.entrypoints.serve.engine.serving import BaseServing
+from vllm.v1.engine.output_processor import OutputProcessor
+
+from serving import __version__
+from serving.engine.compat.install import (
+    WORKER_HOOKS,
+    missing_hooks,
+    require_tested_vllm,
+)
+from serving.engine.compat.port import QuarantinedRequest, VllmEngine
+from serving.engine.metrics import FinishedRequest
+from serving.engine.ports import EngineDescription
+from serving.engine.runtime import EngineRuntime, set_runtime
+from serving.engine.tenancy import RequestRefused, current_scope
+from serving.settings import EngineSettings
+
+_log = structlog.get_logger(__name__)
+
+
+class HooksMissing(RuntimeError):
+    """The engine must not take traffic: without these hooks its promises do not hold."""
+
+    def __init__(self, missing: dict[str, str]) -> None:
+        self.missing = missing
+        super().__init__(f"could not hook into vLLM: {missing}")
+
+
+class LoraplaneEndpoints:
+    """vLLM endpoint plugin: builds the runtime before the socket opens."""
+
+    name = "loraplane"
+    required_tasks = ("generate",)
+
+    def attach_router(self, app: Any) -> None:
+        """Our own routes are answered by the middleware; here nothing is added."""
+
+    async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
+        """Check version and hooks, install the API hooks, start the agent.
+
+        Raises:
+            VllmNotTested: vLLM is outside the tested range.
+            HooksMissing: a hook could not be installed and was not left out on purpose.
+        """
+        settings = EngineSettings.from_environment()
+        build = require_tested_vllm(allow_untested=settings.allow_untested_vllm)
+        unhooked = await _find_unhooked(engine_client, settings)
+        models: OpenAIServingModels = state.openai_serving_models
+        engine = VllmEngine(
+            engine_client,
+            lambda: int(models.lora_id_counter.inc(1)),
+            settings.facts_path,
+            _describe(state.vllm_config, build, unhooked),
+        )
+        runtime = EngineRuntime(settings, engine, registry=prometheus_client.REGISTRY)
+        _hook_models(models, runtime)
+        _hook_lookup(runtime, engine)
+        _hook_statistics(engine_client.output_processor, runtime, engine)
+        set_runtime(runtime)
+        await runtime.start()
+
+
+async def _find_unhooked(engine_client: Any, settings: EngineSettings) -> dict[str, str]:
+    left_out = set(filter(None, settings.without_hooks.split(",")))
+    unhooked = missing_hooks(["kv_zeroing"])
+    for answer in await engine_client.collective_rpc("loraplane_hooks", args=(list(WORKER_HOOKS),)):
+        unhooked.update(answer)
+    if missing := {name: why for name, why in unhooked.items() if name not in left_out}:
+        raise HooksMissing(missing)
+    if unhooked:
+        _log.warning("hooks are left out on purpose", unhooked=unhooked)
+    return unhooked
+
+
+def _describe(vllm_config: Any, build: str, unhooked: dict[str, str]) -> EngineDescription:
+    lora, model = vllm_config.lora_config, vllm_config.model_config
+    return EngineDescription(
+        build=f"vllm {build} / loraplane {__version__}",
+        dtype=str(model.dtype).removeprefix("torch."),
+        gpu_slots=lora.max_loras,
+        cpu_slots=lora.max_cpu_loras,
+        max_rank=lora.max_lora_rank,
+        max_model_len=model.max_model_len,
+        unhooked=unhooked,
+    )
+
+
+def _hook_models(models: OpenAIServingModels, runtime: EngineRuntime) -> None:
+    """`/v1/models` lists what this key may use; vLLM's own would list every tenant's adapters."""
+    upstream_list = models.show_available_models
+
+    async def show_available_models() -> Any:
+        listed = await upstream_list()
+        (card,) = listed.data[:1]
+        listed.data = [
+            card.model_copy(update={"id": name, "root": name, "parent": parent})
+            for name, parent in runtime.listing(current_scope())
+        ]
+        return listed
+
+    models.show_available_models = show_available_models
+
+
+def _hook_lookup(runtime: EngineRuntime, engine: VllmEngine) -> None:
+    async def check_model(self: BaseServing, request: Any) -> ErrorResponse | None:
+        try:
+            await runtime.admit(current_scope(), request.model, _fields(request))
+        except RequestRefused as exc:
+            return self.create_error_response(exc.message, exc.kind, exc.status, exc.param)
+        return None
+
+    def adapter_of(
+        _self: BaseServing, _request: Any, supports_default_mm_loras: bool = False
+    ) -> Any:
+        # The second parameter is vLLM's own hijack of base-model chats; it is never followed.
+        name = current_scope().answering_name()
+        return None if name is None else engine.lora_request(name)
+
+    for name in ("_check_model", "_maybe_get_adapters"):
+        getattr(BaseServing, name)
+    BaseServing._check_model = check_model  # noqa: SLF001 - the hook point itself
+    BaseServing._maybe_get_adapters = adapter_of  # noqa: SLF001
+
+
+def _fields(request: Any) -> dict[str, Any]:
+    """What the client itself set, unknown fields included; defaults are left out."""
+    return {
+        **{name: getattr(request, name) for name in request.model_fields_set},
+        **(request.model_extra or {}),
+    }
+
+
+def _hook_statistics(
+    processor: OutputProcessor, runtime: EngineRuntime, engine: VllmEngine
+) -> None:
+    """Per adapter, from the engine's own finished-request statistics; and NaN as it appears."""
+    upstream_output = processor._update_stats_from_output  # noqa: SLF001
+    upstream_finished = processor._update_stats_from_finished  # noqa: SLF001
+
+    def on_output(state: Any, output: Any, timestamp: Any, stats: Any) -> None:
+        upstream_output(state, output, timestamp, stats)
+        if output.num_nans_in_logits > 0 and state.lora_name is not None:
+            engine.mark_non_finite(state.lora_name)
+            if state.queue is not None:
+                state.queue.put(QuarantinedRequest(state.lora_name))
+            runtime.hint()
+
+    def on_finished(state: Any, reason: Any, stats: Any) -> None:
+        upstream_finished(state, reason, stats)
+        if state.lora_name is not None and state.stats is not None:
+            runtime.record_finished(_finished(state, reason))
+
+    processor._update_stats_from_output = on_output  # noqa: SLF001
+    processor._update_stats_from_finished = on_finished  # noqa: SLF001
+
+
+def _finished(state: Any, reason: Any) -> FinishedRequest:
+    stats = state.stats
+    return FinishedRequest(
+        name=state.lora_name,
+        prompt_tokens=state.prompt_len,
+        completion_tokens=stats.num_generation_tokens,
+        ttft_seconds=stats.first_token_latency or math.nan,
+        e2e_seconds=time.time() - stats.arrival_time,
+        outcome=str(reason),
+    )
