@@ -1,4 +1,4 @@
-"""How long does loading an adapter hold up four streams that decode? Prefetch against vLLM's own way.
+"""How long does a load hold up four streams that decode? Prefetch against vLLM's own way.
 
 One engine in this process. Each round loads one adapter that is not in memory, either through our
 prefetch (read in a thread, commit between two steps) or inside the engine's loop as vLLM 0.32's
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -55,7 +56,7 @@ class _Streams:
         gaps = [
             later - earlier
             for times in self.times
-            for earlier, later in zip(times, times[1:], strict=False)
+            for earlier, later in itertools.pairwise(times)
             if earlier >= since and later >= since
         ]
         return max(gaps)
@@ -108,7 +109,7 @@ async def _measure(base: Path, adapters: list[Path], folder: Path) -> list[dict[
                 "up_proj",
                 "down_proj",
             ],
-        )  # fmt: skip
+        )
     )
     ids = iter(range(1, 1_000_000))
     engine = VllmEngine(

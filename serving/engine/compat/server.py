@@ -1,7 +1,7 @@
 """Hooks in vLLM's API server process: one resolution per request, exact per-adapter statistics.
 
-vLLM looks a request's model up in `BaseServing._check_model` (async, before tokenising) and again in
-`BaseServing._maybe_get_adapters` (after). Ours resolves and admits in the first and repeats that
+vLLM looks a request's model up in `BaseServing._check_model` (async, before tokenising) and again
+in `BaseServing._maybe_get_adapters` (after). Ours resolves and admits in the first and repeats that
 answer in the second, so an alias that moves in between cannot mix two versions.
 """
 
