@@ -6,6 +6,7 @@ from this file (`python -m serving.cli.settings_doc`), which a test checks.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import secrets
@@ -198,12 +199,21 @@ def ensure_secret(path: Path, given: str | None) -> str:
     if given:
         return given
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    if not path.exists():
+        _publish_secret(path, secrets.token_urlsafe(32))
     return path.read_text().strip()
+
+
+def _publish_secret(path: Path, secret: str) -> None:
+    # Whole or not at all, also after a crash; `link` lets the first of two processes win.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()

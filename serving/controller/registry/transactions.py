@@ -47,6 +47,7 @@ class Unit:
     fleet: FleetRow
     now: float
     changed: bool = field(default=False)
+    audited: bool = field(default=False)
 
     def bump(self) -> None:
         """Give the snapshot's content, changed in this transaction, a new revision."""
@@ -67,6 +68,7 @@ class Unit:
     ) -> None:
         """Write down one move: who, when, from, to, why, evidence."""
         self.fleet.audit_sequence += 1
+        self.audited = True
         self.session.add(
             AuditRow(
                 id=self.fleet.audit_sequence,
@@ -104,7 +106,7 @@ class Sessions:
         self._listeners: list[Callable[[int], None]] = []
 
     def listen(self, listener: Callable[[int], None]) -> None:
-        """Call `listener(revision)` after each commit that gave the snapshot a new revision."""
+        """Call `listener(revision)` after each commit that somebody may wait for."""
         self._listeners.append(listener)
 
     async def close(self) -> None:
@@ -154,7 +156,7 @@ class Sessions:
             unit = Unit(session=session, fleet=fleet, now=self.clock())
             result = await work(unit)
             await session.flush()
-        if unit.changed:
+        if unit.changed or unit.audited:
             for listener in self._listeners:
                 listener(unit.fleet.revision)
         return result

@@ -1,0 +1,61 @@
+"""What every route and step of one controller process shares, and where its data is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.base_model import BaseModelCard
+from adapters.store import ArtifactStore
+from serving.contract import engine_token, gate_key
+from serving.controller.metrics import ControllerMetrics
+from serving.controller.notifier import Notifier
+from serving.controller.registry.repository import Repository
+from serving.settings import ControllerSettings, ensure_secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerContext:
+    """One controller's world, built once by `app.build_context`."""
+
+    settings: ControllerSettings
+    repository: Repository
+    store: ArtifactStore
+    card: BaseModelCard | None
+    """None: no model is set, so nothing can be validated or evaluated."""
+    cluster_secret: str
+    admin_token: str
+    notifier: Notifier
+    metrics: ControllerMetrics
+    clock: Callable[[], float]
+
+    @property
+    def gate_key(self) -> str:
+        """The gate's API key on engines."""
+        return gate_key(self.cluster_secret)
+
+    @property
+    def engine_token(self) -> str:
+        """What engines show on internal routes."""
+        return engine_token(self.cluster_secret)
+
+
+def database_url(settings: ControllerSettings) -> str:
+    """The registry's URL; by default a file in the data folder."""
+    path = settings.data_dir.resolve() / "registry.sqlite"
+    return settings.database_url or f"sqlite+aiosqlite:///{path}"
+
+
+def store_url(settings: ControllerSettings) -> str:
+    """The artifact store's URL, as engines get it; by default a folder in the data folder."""
+    return settings.store_url or (settings.data_dir.resolve() / "artifacts").as_uri()
+
+
+def secrets_of(settings: ControllerSettings) -> tuple[str, str]:
+    """(cluster secret, admin token), made at first start."""
+    folder: Path = settings.data_dir
+    return (
+        ensure_secret(folder / "cluster-secret", settings.cluster_secret),
+        ensure_secret(folder / "admin-token", settings.admin_token),
+    )

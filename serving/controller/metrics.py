@@ -1,0 +1,51 @@
+"""The process's own metrics, in a registry that `steps.metrics` adds to. Names are public."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+
+class ControllerMetrics:
+    """Counters are raised where things happen; gauges are set from the registry at each scrape."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.upload_bytes = Counter(
+            "loraplane_upload_bytes",
+            "Bytes of upload requests, refused ones included.",
+            registry=self.registry,
+        )
+        self._versions = Gauge(
+            "loraplane_versions", "Versions in each state.", ["state"], registry=self.registry
+        )
+        self._engines = Gauge(
+            "loraplane_engines",
+            "Engines that are ready, starting (reporting, not ready) or unreachable.",
+            ["state"],
+            registry=self.registry,
+        )
+        self._lag = Gauge(
+            "loraplane_snapshot_lag_revisions",
+            "Revisions that an engine's aliases are behind; of reachable engines.",
+            ["engine"],
+            registry=self.registry,
+        )
+
+    def show_versions(self, count_by_state: Mapping[str, int]) -> None:
+        """Set `versions{state}`."""
+        for state, count in count_by_state.items():
+            self._versions.labels(state).set(count)
+
+    def show_engines(self, count_by_state: Mapping[str, int], lags: Mapping[str, int]) -> None:
+        """Set `engines{state}` and `snapshot_lag_revisions{engine}`; engines left out disappear."""
+        for state, count in count_by_state.items():
+            self._engines.labels(state).set(count)
+        self._lag.clear()
+        for engine, lag in lags.items():
+            self._lag.labels(engine).set(lag)
+
+    def expose(self) -> bytes:
+        """Prometheus text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,91 @@
+"""Rows -> FleetSnapshot. Pure: the same rows give the same snapshot, in whatever order they come."""
+
+from __future__ import annotations
+
+import msgspec
+
+from serving.contract import (
+    AliasEntry,
+    ArtifactFile,
+    FleetSnapshot,
+    KeyGrant,
+    Probe,
+    Role,
+    TenantEntry,
+    VersionEntry,
+)
+from serving.controller.lifecycle import State
+from serving.controller.registry.fleet import SnapshotRows
+from serving.controller.registry.moves import is_in_snapshot
+from serving.controller.registry.tables import KeyRow, VersionRow
+
+ENGINE_SCOPES = frozenset({"inference", "base"})
+"""What a tenant's key may mean to an engine; its other scopes are the controller's."""
+
+
+def compile_snapshot(
+    rows: SnapshotRows, *, fleet: str, store_url: str, gate_key_hash: str
+) -> FleetSnapshot:
+    """The desired state that these rows describe.
+
+    An alias is left out when its version is not held: an engine answers "not found" then, never
+    with another version. Keys of tenants that are not listed are left out too.
+    """
+    tenants = {row.id for row in rows.tenants}
+    versions = [row for row in rows.versions if is_in_snapshot(row) and row.tenant_id in tenants]
+    held = {(v.tenant_id, v.adapter, v.number) for v in versions if v.state != State.EVALUATING}
+    gate = KeyGrant(key_id="gate", key_hash=gate_key_hash, tenant="", scopes=["gate"])
+    return FleetSnapshot(
+        revision=rows.revision,
+        fleet=fleet,
+        store_url=store_url,
+        versions=sorted((_entry(row) for row in versions), key=lambda entry: entry.name),
+        aliases=[
+            AliasEntry(tenant=tenant, adapter=adapter, number=number)
+            for tenant, adapter, number in sorted(
+                (row.tenant_id, row.adapter, row.number) for row in rows.aliases
+            )
+            if (tenant, adapter, number) in held
+        ],
+        keys=[gate]
+        + sorted(
+            (_grant(row) for row in rows.keys if row.tenant_id in tenants and _reaches(row)),
+            key=lambda grant: grant.key_id,
+        ),
+        tenants=[
+            TenantEntry(tenant=row.id, max_in_flight=row.max_in_flight)
+            for row in sorted(rows.tenants, key=lambda row: row.id)
+        ],
+    )
+
+
+def _entry(row: VersionRow) -> VersionEntry:
+    files = [ArtifactFile(f["name"], f["sha256"], f["size_bytes"]) for f in row.files]
+    is_candidate = row.state == State.EVALUATING
+    return VersionEntry(
+        name=row.id,
+        tenant=row.tenant_id,
+        adapter=row.adapter,
+        number=row.number,
+        digest=row.digest,
+        files=sorted(files, key=lambda file: file.name),
+        rank=row.rank or 0,
+        role=Role.CANDIDATE if is_candidate else Role.SERVING,
+        probe=None if row.probe is None else msgspec.convert(row.probe, Probe),
+        attempt=row.attempt,
+    )
+
+
+def _reaches(row: KeyRow) -> bool:
+    return "inference" in row.scopes
+
+
+def _grant(row: KeyRow) -> KeyGrant:
+    return KeyGrant(
+        key_id=row.id,
+        key_hash=row.key_hash,
+        tenant=row.tenant_id,
+        scopes=sorted(ENGINE_SCOPES & set(row.scopes)),
+        expires_at=row.expires_at,
+        fallback=row.fallback,
+    )
