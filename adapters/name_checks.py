@@ -14,6 +14,7 @@ from adapters.peft_config import LoraSpec, targets
 from adapters.tensor_names import PEFT_PREFIX, LoraModule
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,6})\.")
+_HEADS = frozenset({"lm_head", "embed_tokens", "wte", "embed_in", "embed_out"})
 
 
 def layer_of(module: str) -> int | None:
@@ -28,7 +29,10 @@ def check_names(
     """Every module of the file has to be one of the base that the engine wraps."""
     tails = {_tail(module): module for module in card.modules}
     for name, module in modules.items():
-        if name not in card.modules:
+        if module.kind in _HEADS and module.kind not in limits.target_modules:
+            # A base with tied weights has no module of this name, and still it means the head.
+            yield Finding("target_outside_engine", name, module.kind, list(limits.target_modules))
+        elif name not in card.modules:
             yield _unknown_module(name, card, tails)
         elif not module.has_prefix:
             yield Finding("module_prefix_off", name, name, PEFT_PREFIX + name)
