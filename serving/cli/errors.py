@@ -1,0 +1,105 @@
+"""Errors of the command line, as a tree; each knows its exit code and how to fix it.
+
+CliError
+├── Refused (1)
+│   ├── RequestRefused       the controller said no; carries its problem+json
+│   └── VerdictRefused       a version that was rejected, or that the gate did not pass
+├── UsageError_ (2)          something on the command line cannot be meant
+└── Unavailable (3)
+    ├── Unreachable          no answer from the address
+    ├── ServerFailed         an answer, but of a server in trouble
+    └── TookTooLong          still going on when the stated time was over
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class CliError(Exception):
+    """Base; `exit_code` is what the process ends with, `fix` what a person can do."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        self.fix = fix
+        super().__init__(message)
+
+
+class Refused(CliError):
+    """A definite no."""
+
+    exit_code = 1
+
+
+class RequestRefused(Refused):
+    """The controller said no."""
+
+    def __init__(self, *, status: int, problem: Mapping[str, Any], fix: str = "") -> None:
+        self.status = status
+        self.problem = dict(problem)
+        title = str(problem.get("title") or f"HTTP {status}")
+        detail = str(problem.get("detail") or "")
+        super().__init__(title if detail in {"", title} else f"{title} {detail}", fix=fix)
+
+    @property
+    def code(self) -> str:
+        """The problem's stable slug."""
+        return str(self.problem.get("code", ""))
+
+    @property
+    def findings(self) -> Sequence[Mapping[str, Any]]:
+        """Preflight findings that came with the refusal."""
+        found = self.problem.get("findings") or self.problem.get("errors") or ()
+        return [item for item in found if isinstance(item, dict)]
+
+
+class VerdictRefused(Refused):
+    """A version that will not take traffic; carries the version as the controller shows it."""
+
+    def __init__(self, version: Mapping[str, Any]) -> None:
+        self.version = dict(version)
+        super().__init__(f"{version.get('name', 'the version')} is {version.get('state')}.")
+
+
+class UsageError_(CliError):  # noqa: N801 - click has a `UsageError`
+    """Something on the command line cannot be meant."""
+
+    exit_code = 2
+
+
+class Unavailable(CliError):
+    """No definite answer; trying again may help."""
+
+    exit_code = 3
+
+
+class Unreachable(Unavailable):
+    """No answer from the address."""
+
+    def __init__(self, *, url: str, reason: str) -> None:
+        super().__init__(
+            f"The controller at {url} does not answer ({reason}).",
+            fix="Start one with `loraplane up`, or set LORAPLANE_URL (or --url) to where it is.",
+        )
+
+
+class ServerFailed(Unavailable):
+    """An answer, but of a server in trouble."""
+
+    def __init__(self, *, url: str, status: int, detail: str) -> None:
+        super().__init__(
+            f"The controller at {url} answered {status}: {detail}",
+            fix="Try again; if it stays, look at the controller's log and /readyz.",
+        )
+
+
+class TookTooLong(Unavailable):
+    """Still going on when the stated time was over."""
+
+    def __init__(self, *, what: str, seconds: float) -> None:
+        super().__init__(
+            f"{what} was not over after {seconds:.0f} seconds.",
+            fix="It goes on by itself: look with `loraplane show`, or wait longer with --timeout.",
+        )

@@ -1,0 +1,213 @@
+"""`loraplane push`: upload an adapter, then follow its checks, gate and switch."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from adapters.errors import NameError_
+from adapters.identity import AdapterName, TenantId, VersionId, parse_adapter_name
+from serving.cli import views
+from serving.cli.client import ControllerClient, Json
+from serving.cli.errors import TookTooLong, UsageError_, VerdictRefused
+from serving.cli.options import (
+    DEFAULT_URL,
+    AsJson,
+    Token,
+    Url,
+    connect,
+    option,
+    read_adapter,
+    version_path,
+)
+
+_FILES = ("adapter_config.json", "adapter_model.safetensors", "loraplane_fingerprint.json")
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+_POLL_SECONDS = 0.5
+_REFUSED = frozenset({"rejected", "failed", "inconclusive"})
+_SETTLED = _REFUSED | {"live", "superseded", "retired"}
+_STAGES = {
+    "uploading": "checks",
+    "validating": "checks",
+    "evaluating": "gate",
+    "staging": "staging on every ready engine",
+}
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Adapter folder, or an archive.")],
+    tenant: Annotated[str, option("--tenant", help="Whose adapter it is.")],
+    adapter: Annotated[str, option("--adapter", help="Its name.")],
+    suite: Annotated[
+        str | None, option("--suite", help="Suite for the gate: a JSONL file, or a stored name.")
+    ] = None,
+    promote: Annotated[
+        str, option("--promote", help="auto: goes live on PASS. manual: waits for `promote`.")
+    ] = "auto",
+    wait: Annotated[
+        bool, option("--wait/--no-wait", help="Follow it until it is live or refused.")
+    ] = False,
+    timeout: Annotated[float, option("--timeout", help="Longest wait, in seconds.")] = 1800.0,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Upload an adapter as the next version; exit code 1 when it is refused."""
+    owner, name = read_adapter(f"{tenant}/{adapter}")
+    if promote not in {"auto", "manual"}:
+        raise UsageError_(f"--promote is auto or manual, not {promote!r}.")
+    files = artifact_files(folder)
+    with connect(url, token) as client, _progress(hidden=as_json) as progress:
+        form = {"promote": promote}
+        if suite:
+            form["suite"] = _store_suite(client, owner, suite)
+        version = _upload(client, owner, name, files, form=form, progress=progress)
+        if wait:
+            number = version.get("version", version.get("number"))
+            identity = VersionId(owner, name, int(str(number)))
+            version = follow(
+                client,
+                identity,
+                progress=progress,
+                timeout_seconds=timeout,
+                is_manual=promote == "manual",
+            )
+    if as_json:
+        views.print_json(version)
+    else:
+        views.out.print(f"{tenant}/{adapter}@{_number(version)}: {version.get('state')}")
+    if version.get("state") in _REFUSED:
+        raise VerdictRefused({"name": f"{tenant}/{adapter}@{_number(version)}", **version})
+
+
+def artifact_files(folder: Path) -> list[Path]:
+    """The files that make up the artifact: one archive, or the known names of a PEFT folder.
+
+    Raises:
+        UsageError_: neither an archive nor a folder with both mandatory files.
+    """
+    if folder.is_file() and folder.name.endswith(_ARCHIVES):
+        return [folder]
+    found = [folder / name for name in _FILES if (folder / name).is_file()]
+    missing = [name for name in _FILES[:2] if not (folder / name).is_file()]
+    if missing:
+        raise UsageError_(
+            f"{folder} has no {' and no '.join(missing)}.",
+            fix="Give the folder that save_pretrained wrote, or a .tar, .tar.gz or .zip of it.",
+        )
+    return found
+
+
+def follow(
+    client: ControllerClient,
+    version: VersionId,
+    *,
+    progress: Progress,
+    timeout_seconds: float,
+    is_manual: bool = False,
+) -> Json:
+    """Show a version's way until it is live, refused, or (manual) waiting for `promote`.
+
+    Raises:
+        TookTooLong: it is still on its way; that is no refusal.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    bars = _StageBars(progress)
+    while True:
+        shown: Json = client.fetch(version_path(version))
+        state = str(shown.get("state"))
+        bars.show(state, shown)
+        if state in _SETTLED or (is_manual and state == "passed"):
+            bars.finish()
+            return shown
+        if time.monotonic() > deadline:
+            raise TookTooLong(what=f"The way of {version} to live", seconds=timeout_seconds)
+        time.sleep(_POLL_SECONDS)
+
+
+class _StageBars:
+    """One bar for each stage that a version passes through."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._label = ""
+        self._bar: Any = None
+
+    def show(self, state: str, version: Json) -> None:
+        at = version.get("progress") or {}
+        stage = str(at.get("stage") or "")
+        base = _STAGES.get(state)
+        if base is None:
+            return
+        label = f"{base}: {stage}" if stage and stage != base else base
+        if label != self._label:
+            self.finish()
+            self._label, self._bar = label, self._progress.add_task(label, total=None, note="")
+        done, total = at.get("done"), at.get("total")
+        note = f"{done}/{total}" if total else "; ".join(views.reasons_of(version))[:80]
+        self._progress.update(self._bar, completed=done or 0, total=total, note=note)
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._progress.update(self._bar, total=1, completed=1, note="done")
+            self._bar = None
+
+
+def _upload(
+    client: ControllerClient,
+    tenant: TenantId,
+    adapter: AdapterName,
+    files: list[Path],
+    *,
+    form: dict[str, str],
+    progress: Progress,
+) -> Json:
+    total = sum(path.stat().st_size for path in files)
+    bar = progress.add_task("upload", total=total, note=_megabytes(total))
+
+    def on_bytes(n: int) -> None:
+        progress.advance(bar, n)
+
+    return client.push(tenant, adapter, files, form=form, on_bytes=on_bytes)
+
+
+def _store_suite(client: ControllerClient, tenant: TenantId, suite: str) -> str:
+    path = Path(suite)
+    if not path.is_file():
+        return suite
+    try:
+        name = parse_adapter_name(path.stem.lower())
+    except NameError_ as exc:
+        raise UsageError_(str(exc), fix=f"Rename {path.name}: its stem names the suite.") from exc
+    client.put_suite(tenant, name, path)
+    return name
+
+
+def _progress(*, hidden: bool) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=views.err,
+        disable=hidden,
+    )
+
+
+def _number(version: Json) -> Any:
+    return version.get("version", version.get("number"))
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.1f} MB"

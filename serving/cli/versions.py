@@ -1,0 +1,155 @@
+"""Verbs on adapters and their versions: ls, show, report, promote, rollback, retire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serving.cli import views
+from serving.cli.client import ControllerClient, Json
+from serving.cli.options import (
+    DEFAULT_URL,
+    AdapterArgument,
+    AsJson,
+    Token,
+    Url,
+    VersionArgument,
+    connect,
+    option,
+    read_adapter,
+    read_version,
+    version_path,
+)
+
+
+def ls(
+    tenant: Annotated[str | None, typer.Argument(metavar="[TENANT]")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """List adapters with their live version; of one tenant, or of all."""
+    with connect(url, token) as client:
+        tenants = [tenant] if tenant else _tenant_ids(client)
+        adapters = [row for each in tenants for row in _adapters(client, each)]
+    if as_json:
+        views.print_json(adapters)
+        return
+    rows = [
+        (f"{row['tenant']}/{row.get('adapter', row.get('name'))}", _live(row), _states(row))
+        for row in adapters
+    ]
+    views.print_table("adapters", ("adapter", "live", "versions"), rows)
+
+
+def show(
+    version: VersionArgument, as_json: AsJson = False, url: Url = DEFAULT_URL, token: Token = None
+) -> None:
+    """Show one version: state, verdict, findings, progress."""
+    identity = read_version(version)
+    with connect(url, token) as client:
+        shown: Json = client.fetch(version_path(identity))
+    if as_json:
+        views.print_json(shown)
+        return
+    names = ("state", "verdict", "digest", "rank", "size_bytes", "suite", "attempt")
+    facts = {name: shown[name] for name in names if shown.get(name) is not None}
+    views.print_pairs({"version": identity, **facts})
+    for reason in views.reasons_of(shown):
+        views.out.print(f"- {reason}", markup=False)
+    views.print_findings(shown.get("findings") or ())
+
+
+def report(
+    version: VersionArgument,
+    html: Annotated[
+        Path | None, option("--html", help="Write the HTML report to this file.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Show the gate's report of one version."""
+    path = version_path(read_version(version))
+    with connect(url, token) as client:
+        if html is not None:
+            html.write_text(client.report_html(path))
+            views.out.print(f"wrote {html}")
+            return
+        shown: Json = client.fetch(f"{path}/report")
+    if as_json:
+        views.print_json(shown)
+        return
+    views.print_pairs({key: value for key, value in shown.items() if not _is_nested(value)})
+    for reason in views.reasons_of(shown):
+        views.out.print(f"- {reason}", markup=False)
+    views.err.print("All of it, case by case: --json, or --html FILE.")
+
+
+def promote(
+    version: VersionArgument,
+    override_reason: Annotated[
+        str | None,
+        option("--override-reason", help="Why a version without PASS may go live; it is audited."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Move the adapter's alias to a version, once every ready engine has proven it."""
+    body: Json = {"override_reason": override_reason} if override_reason else {}
+    _move(version_path(read_version(version)) + "/promote", body, as_json, connect(url, token))
+
+
+def rollback(
+    adapter: AdapterArgument, as_json: AsJson = False, url: Url = DEFAULT_URL, token: Token = None
+) -> None:
+    """Move the adapter's alias back to its previous version; nothing is loaded for it."""
+    tenant, name = read_adapter(adapter)
+    path = f"/v1/tenants/{tenant}/adapters/{name}/rollback"
+    _move(path, {}, as_json, connect(url, token))
+
+
+def retire(
+    version: VersionArgument, as_json: AsJson = False, url: Url = DEFAULT_URL, token: Token = None
+) -> None:
+    """Forbid new use of a version; engines remove it when its last request is over."""
+    _move(version_path(read_version(version)) + "/retire", {}, as_json, connect(url, token))
+
+
+def _move(path: str, body: Json, as_json: bool, client: ControllerClient) -> None:
+    with client:
+        moved: Json = client.send("POST", path, body) or {}
+    if as_json:
+        views.print_json(moved)
+    else:
+        views.out.print(f"{views.version_name(moved)}: {moved.get('state', 'done')}")
+
+
+def _tenant_ids(client: ControllerClient) -> list[str]:
+    return [row["id"] for row in views.items_of(client.fetch("/v1/tenants"), "tenants")]
+
+
+def _adapters(client: ControllerClient, tenant: str) -> list[Json]:
+    rows = views.items_of(client.fetch(f"/v1/tenants/{tenant}/adapters"), "adapters")
+    return [{"tenant": tenant, **row} for row in rows]
+
+
+def _live(row: Json) -> Any:
+    number = row.get("live", row.get("live_version"))
+    return f"@{number}" if number else "none"
+
+
+def _states(row: Json) -> str:
+    versions = row.get("versions") or []
+    if not isinstance(versions, list):
+        return str(versions)
+    return ", ".join(
+        f"@{item.get('version', item.get('number'))} {item.get('state')}" for item in versions
+    )
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
