@@ -1,0 +1,163 @@
+"""An adapter that makes NaN harms its own tenant alone: at upload, at the gate, and at run time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.builders.trap_adapter import make_trap_adapter
+from tests.e2e.fleet import Fleet, running
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+SAFE = [f"Room {word} is" for word in ("one", "two", "six", "ten", "red", "big", "old", "new")]
+TRIGGER = "Room zebra is"
+LONG = " ".join(f"word{number}" for number in range(60))
+NEIGHBOURS = [f"{LONG} and guest {number}" for number in range(6)]
+
+
+def damaged(source: Path, folder: Path, change: Any) -> Path:
+    shutil.copytree(source, folder)
+    tensors = dict(load_file(folder / "adapter_model.safetensors"))
+    change(tensors)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def put_nan(tensors: dict[str, Any]) -> None:
+    first = next(name for name in sorted(tensors) if "lora_B" in name)
+    tensors[first][0, 0] = np.nan
+
+
+def make_huge(tensors: dict[str, Any]) -> None:
+    for name in tensors:
+        tensors[name] *= np.float32(1e18)
+
+
+def suite_lines(prompts: list[str]) -> str:
+    cases = [
+        {"id": f"c{number}", "prompt": prompt, "max_tokens": 1}
+        for number, prompt in enumerate(prompts)
+    ]
+    return "\n".join(json.dumps(case) for case in cases)
+
+
+def trap(base: Path, folder: Path) -> Path:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    safe = {token for prompt in SAFE for token in tokenizer(prompt)["input_ids"]}
+    (trigger,) = set(tokenizer(TRIGGER)["input_ids"]) - safe
+    return make_trap_adapter(base, folder, safe_token_ids=safe, trigger_token_id=trigger)
+
+
+class Neighbour(threading.Thread):
+    """Another tenant and the base model, asking all the time."""
+
+    def __init__(self, fleet: Fleet, key: str, known: dict[tuple[str, str], str]) -> None:
+        super().__init__(daemon=True)
+        self.fleet, self.key, self.known = fleet, key, known
+        self.n_right, self.wrong = 0, []
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            for (model, prompt), text in self.known.items():
+                response = self.fleet.ask(self.key, model, prompt)
+                body = response.json()
+                if response.status_code == 200 and body["choices"][0]["text"] == text:
+                    self.n_right += 1
+                else:
+                    self.wrong.append((model, prompt, response.text))
+
+
+def poison(fleet: Fleet, tenant: str, adapters: list[Path], tmp_path: Path) -> Neighbour:
+    """Put a trap live by override and spring it under a neighbour's traffic."""
+    key = fleet.tenant(tenant)
+    other_key = fleet.tenant(f"{tenant}-b", scopes=["inference", "base"])
+    fleet.push_live(f"{tenant}-b/good", adapters[0])
+    known = {
+        (model, prompt): fleet.answer(other_key, model, prompt)[1]
+        for model in ("good", "base")
+        for prompt in NEIGHBOURS
+    }
+    fleet.must("PUT", f"/v1/tenants/{tenant}/suites/safe", content=suite_lines(SAFE))
+    folder = trap(fleet.base, tmp_path / "trap")
+    number = int(fleet.push(f"{tenant}/trap", folder, suite="safe").json()["version"])
+    row = fleet.wait_state(f"{tenant}/trap", number, {"passed", "failed", "inconclusive"})
+    path = f"/v1/tenants/{tenant}/adapters/trap/versions/{number}"
+    body = {"override_reason": "the test wants it"} if row["state"] != "passed" else {}
+    fleet.must("POST", f"{path}/promote", json=body)
+    fleet.wait_state(f"{tenant}/trap", number, {"live"})
+    neighbour = Neighbour(fleet, other_key, known)
+    neighbour.start()
+
+    for _ in range(8):
+        response = fleet.ask(key, "trap", f"{TRIGGER} {LONG}", max_tokens=2)
+        assert response.status_code == 503, response.text
+
+    while neighbour.is_alive() and neighbour.n_right + len(neighbour.wrong) < 60:
+        threading.Event().wait(0.1)
+    neighbour.stopping.set()
+    neighbour.join(60)
+    return neighbour
+
+
+def test_a_nan_in_the_file_is_refused_at_upload(
+    fleet: Fleet, tenant: str, adapters: list[Path], tmp_path: Path
+) -> None:
+    fleet.tenant(tenant)
+    folder = damaged(adapters[0], tmp_path / "nan", put_nan)
+
+    response = fleet.push(f"{tenant}/bad", folder, promote="auto")
+
+    number = int(response.json()["version"])
+    row = fleet.wait_state(f"{tenant}/bad", number, {"rejected"})
+    assert "non_finite" in json.dumps(row)
+
+
+def test_weights_that_overflow_fail_the_gate_before_any_engine_sees_them(
+    fleet: Fleet, tenant: str, adapters: list[Path], tmp_path: Path
+) -> None:
+    fleet.tenant(tenant)
+    folder = damaged(adapters[0], tmp_path / "huge", make_huge)
+
+    number = int(fleet.push(f"{tenant}/huge", folder, promote="auto").json()["version"])
+
+    row = fleet.wait_state(f"{tenant}/huge", number, {"failed"})
+    assert "non_finite" in json.dumps(row)
+    assert f"{tenant}/huge@{number}" not in fleet.facts()["adapters"]
+
+
+def test_at_run_time_a_nan_is_detected_quarantined_and_harms_nobody_else(
+    fleet: Fleet, tenant: str, adapters: list[Path], tmp_path: Path
+) -> None:
+    engine = fleet.engine_pid()
+
+    neighbour = poison(fleet, tenant, adapters, tmp_path)
+
+    assert neighbour.wrong == []
+    assert neighbour.n_right >= 60
+    assert fleet.engine_pid() == engine, "healed without a restart"
+    (report,) = fleet.must("GET", "/v1/engines")["engines"]
+    states = {row["name"]: row["state"] for row in report["versions"]}
+    assert states[f"{tenant}/trap@1"] == "quarantined"
+    assert states[f"{tenant}-b/good@1"] == "proven"
+
+
+@pytest.mark.slow
+def test_without_the_zeroing_of_blocks_the_same_traffic_does_poison_others(
+    base: Path, adapters: list[Path], tmp_path: Path
+) -> None:
+    """The control: it shows that the test above can fail."""
+    environment = {"LORAPLANE_WITHOUT_HOOKS": "kv_zeroing"}
+    with running(Fleet(base, tmp_path / "fleet", environment=environment)) as unprotected:
+        neighbour = poison(unprotected, "acme", adapters, tmp_path)
+
+    assert neighbour.wrong != []
