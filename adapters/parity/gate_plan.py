@@ -1,0 +1,192 @@
+"""The gate between the standalone side and the engine: what to ask, and what was measured. Pure.
+
+How a caller strings it together (the controller's evaluate step does):
+
+    facts   = await client.load_base(model, dtype=...)                  # reference_client
+    prompts = await client.tokenize(suite.to_prompts())
+    alone   = await client.check_finite(folder, prompts)           # strict load, finite, effect
+    export  = await check_export(client, folder, fingerprint, alone=alone, base=facts)  # link A
+    # Any of: StrictLoadFailed, alone.non_finite_cases, export.is_mismatch -> decide() now, with
+    # answers=() and rows={}: such an adapter never touches an engine that tenants share.
+    answers = (engine answers every prompt `repeats` times, in mixed traffic)
+    rows    = dict(zip(plan, await client.verify(folder, plan, against_base=True)))
+              with plan = plan_verification(answers)
+    floor   = measure_floor(base_answers, base_rows, ...)  # the base's turn; cache by floor_key
+    measured = measure(GateInputs(...))
+    verdict  = decide(measured, policy)                     # verdict
+    probe    = select_probe(inputs, measured)               # report
+    report   = build_report(...)                            # report
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from adapters.parity.export_evidence import ExportEvidence
+from adapters.parity.numeric import (
+    AnswerNumbers,
+    CandidateAnswer,
+    NumericTotals,
+    RepeatNumbers,
+    Verified,
+    measure_answer,
+    measure_repeats,
+    resolution_of,
+    total,
+)
+from adapters.parity.protocol import EffectRow, VerifyItem
+
+
+def plan_verification(answers: Sequence[CandidateAnswer]) -> list[VerifyItem]:
+    """Each distinct answer once, in order of first appearance: equal repeats are read once."""
+    return list(dict.fromkeys(answer.item for answer in answers))
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseFloor:
+    """Negative control: the base through the engine against the base reference, same method."""
+
+    engine_build: str
+    base_revision: str
+    dtype: str
+    suite_digest: str
+    totals: NumericTotals
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> NoiseFloor:
+        """Read a cached floor.
+
+        Raises:
+            KeyError, TypeError: not what `to_json` writes.
+        """
+        totals = NumericTotals(**data["totals"])
+        return cls(**{**data, "totals": totals})
+
+
+def floor_key(*, engine_build: str, base_revision: str, dtype: str, suite_digest: str) -> str:
+    """Cache key of a noise floor: `sha256:...` over everything that it depends on."""
+    parts = json.dumps([engine_build, base_revision, dtype, suite_digest])
+    return "sha256:" + hashlib.sha256(parts.encode()).hexdigest()
+
+
+def measure_floor(
+    answers: Sequence[CandidateAnswer],
+    rows: Verified,
+    *,
+    engine_build: str,
+    base_revision: str,
+    dtype: str,
+    suite_digest: str,
+) -> NoiseFloor:
+    """The base's disagreement with itself across the two implementations."""
+    tie = resolution_of(dtype).tie_margin_nats
+    numbers = [measure_answer(item, rows[item.item], tie_margin_nats=tie) for item in answers]
+    return NoiseFloor(engine_build, base_revision, dtype, suite_digest, total(numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class GateInputs:
+    """Everything that was observed of one candidate; empty or None where not reached."""
+
+    case_ids: tuple[str, ...]
+    dtype: str
+    export: ExportEvidence
+    effects: tuple[EffectRow, ...] = ()
+    answers: tuple[CandidateAnswer, ...] = ()
+    rows: Verified = field(default_factory=dict)
+    floor: NoiseFloor | None = None
+    load_problem: str | None = None
+    """Set when strict loading failed: one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """The numbers that a verdict is made of. None: undefined or not reached."""
+
+    dtype: str
+    n_cases: int
+    n_answered_cases: int
+    """Cases with an answer in every repeat."""
+    export: ExportEvidence
+    load_problem: str | None
+    non_finite_cases: tuple[str, ...]
+    numeric: NumericTotals
+    per_answer: tuple[AnswerNumbers, ...]
+    repeats: RepeatNumbers
+    floor: NoiseFloor | None
+    effect_nats: float | None
+    """Mean |delta logprob|, adapter against base, over the answers' tokens (standalone side)."""
+    effect_by_case: Mapping[str, float]
+
+
+def measure(inputs: GateInputs) -> Measurements:
+    """Turn observations into numbers.
+
+    Raises:
+        KeyError: an answer without its row in `inputs.rows`.
+    """
+    tie = resolution_of(inputs.dtype).tie_margin_nats
+    numbers = tuple(
+        measure_answer(item, inputs.rows[item.item], tie_margin_nats=tie) for item in inputs.answers
+    )
+    repeats = measure_repeats(inputs.answers)
+    poisoned = [row.case_id for row in inputs.effects if not row.is_finite]
+    poisoned += [item.case_id for item in numbers if not item.is_finite]
+    effect_by_case = _effects(inputs)
+    return Measurements(
+        dtype=inputs.dtype,
+        n_cases=len(inputs.case_ids),
+        n_answered_cases=_n_answered(inputs, n_repeats=repeats.n_repeats),
+        export=inputs.export,
+        load_problem=inputs.load_problem,
+        non_finite_cases=tuple(dict.fromkeys(poisoned)),
+        numeric=total(numbers),
+        per_answer=numbers,
+        repeats=repeats,
+        floor=inputs.floor,
+        effect_nats=_mean_effect(inputs),
+        effect_by_case=effect_by_case,
+    )
+
+
+def _n_answered(inputs: GateInputs, *, n_repeats: int) -> int:
+    seen: dict[str, set[int]] = {}
+    for answer in inputs.answers:
+        if answer.token_ids:
+            seen.setdefault(answer.case_id, set()).add(answer.repeat)
+    return sum(len(seen.get(case_id, ())) == n_repeats > 0 for case_id in inputs.case_ids)
+
+
+def _token_effects(inputs: GateInputs) -> dict[VerifyItem, list[float]]:
+    return {
+        item: [abs(a - b) for a, b in zip(row.token_logprobs, row.base_token_logprobs, strict=True)]
+        for item, row in inputs.rows.items()
+        if row.is_finite and row.base_token_logprobs
+    }
+
+
+def _mean_effect(inputs: GateInputs) -> float | None:
+    deltas = [delta for deltas in _token_effects(inputs).values() for delta in deltas]
+    if deltas:
+        return math.fsum(deltas) / len(deltas)
+    # Before the engine has answered there are only the prompts to see an effect on.
+    means = [row.mean_nats for row in inputs.effects if row.mean_nats is not None]
+    return math.fsum(means) / len(means) if means else None
+
+
+def _effects(inputs: GateInputs) -> dict[str, float]:
+    effects: dict[str, float] = {
+        row.case_id: row.mean_nats for row in inputs.effects if row.mean_nats is not None
+    }
+    for item, deltas in _token_effects(inputs).items():
+        effects[item.case_id] = math.fsum(deltas) / len(deltas)
+    return effects

@@ -1,0 +1,211 @@
+"""PASS, FAIL or INCONCLUSIVE: one pure function of (measurements, policy).
+
+FAIL needs positive evidence against the adapter, PASS needs every control valid and nothing against
+it; everything else, above all anything undefined, is INCONCLUSIVE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from adapters.parity.export_evidence import ExportStatus
+from adapters.parity.gate_plan import Measurements, NoiseFloor
+from adapters.parity.numeric import resolution_of
+
+
+class VerdictKind(StrEnum):
+    """The three answers of the gate."""
+
+    PASS = "PASS"  # noqa: S105 - a verdict
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator asks of a verdict."""
+
+    min_cases: int = 8
+    noise_factor: float = 3.0
+    """Disagreement beyond this multiple of the noise floor, with real divergences, fails."""
+    effect_factor: float = 10.0
+    """An effect under this multiple of the noise floor cannot be told from the base model."""
+    min_repeats: int = 2
+    max_floor_nats: float = 0.1
+    """A base that disagrees more with its own reference is not the same base."""
+    require_export_evidence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why; `code` is a stable slug, `text` one sentence with the numbers in it."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gate's answer. `notes` inform and decide nothing."""
+
+    kind: VerdictKind
+    reasons: tuple[Reason, ...]
+    notes: tuple[Reason, ...] = ()
+
+
+def decide(measured: Measurements, policy: Policy) -> Verdict:
+    """Judge a candidate. Never PASS with an invalid or undefined control, or with a finding."""
+    notes = tuple(_notes(measured))
+    against = tuple(_against(measured, policy))
+    if against:
+        return Verdict(VerdictKind.FAIL, against, notes)
+    open_questions = tuple(_open_questions(measured, policy))
+    if open_questions:
+        return Verdict(VerdictKind.INCONCLUSIVE, open_questions, notes)
+    agreement = measured.numeric.token_agreement
+    text = (
+        f"{measured.numeric.n_answers} answers to {measured.n_cases} cases: "
+        f"{agreement:.2%} of {measured.numeric.n_tokens} tokens equal, mean difference "
+        f"{measured.numeric.mean_delta_nats:.3g} nats; effect {measured.effect_nats:.3g} nats"
+    )
+    return Verdict(VerdictKind.PASS, (Reason("parity", text),), notes)
+
+
+def _against(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+    if measured.load_problem is not None:
+        yield Reason("strict_load_failed", measured.load_problem)
+    if measured.non_finite_cases:
+        cases = ", ".join(measured.non_finite_cases[:5])
+        text = f"values that are not finite in {len(measured.non_finite_cases)} cases: {cases}"
+        yield Reason("not_finite", text)
+    for finding in measured.export.findings:
+        if finding.is_mismatch:
+            yield Reason(finding.code, finding.text)
+    if is_valid_floor(measured.floor, policy, dtype=measured.dtype):
+        yield from _disagrees(measured, policy)
+
+
+def _disagrees(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+    mean, real = measured.numeric.mean_delta_nats, measured.numeric.n_real_divergences
+    allowed = policy.noise_factor * _floor_nats(measured)
+    if mean is not None and mean > allowed and real:
+        text = (
+            f"engine and standalone model disagree: mean {mean:.3g} nats, allowed {allowed:.3g} "
+            f"({policy.noise_factor:g} x noise floor), {real} divergences beyond near-ties"
+        )
+        yield Reason("engine_disagrees", text)
+
+
+def is_valid_floor(floor: NoiseFloor | None, policy: Policy, *, dtype: str) -> bool:
+    """Whether the negative control holds: the base agrees with its own reference."""
+    if floor is None or floor.dtype != dtype or floor.totals.mean_delta_nats is None:
+        return False
+    totals = floor.totals
+    return (
+        totals.n_non_finite == 0
+        and totals.n_tokens > 0
+        and 0.0 <= floor.totals.mean_delta_nats <= policy.max_floor_nats
+    )
+
+
+def _open_questions(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+    yield from _too_little(measured, policy)
+    yield from _negative_control(measured, policy)
+    yield from _positive_control(measured, policy)
+    yield from _repeat_control(measured, policy)
+    yield from _unexplained(measured, policy)
+    yield from _export(measured, policy)
+
+
+def _too_little(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+    if measured.n_cases < policy.min_cases:
+        text = f"the suite has {measured.n_cases} cases, {policy.min_cases} are needed"
+        yield Reason("too_few_cases", text)
+    if measured.n_answered_cases < measured.n_cases or not measured.n_cases:
+        text = f"{measured.n_answered_cases} of {measured.n_cases} cases were answered every time"
+        yield Reason("unanswered_cases", text)
+    if measured.numeric.mean_delta_nats is None or measured.numeric.token_agreement is None:
+        yield Reason("undefined_numbers", "there is no token to compare")
+
+
+def _negative_control(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+    floor = measured.floor
+    if floor is None or floor.totals.mean_delta_nats is None:
+        yield Reason("noise_floor_undefined", "the noise floor was not measured")
+    elif floor.dtype != measured.dtype:
+        text = f"the noise floor is of {floor.dtype}, the candidate ran in {measured.dtype}"
+        yield Reason("noise_floor_undefined", text)
+    elif not is_valid_floor(floor, policy, dtype=measured.dtype):
+        text = (
+            f"the base itself disagrees with its reference: mean "
+            f"{floor.totals.mean_delta_nats:.3g} nats, allowed {policy.max_floor_nats:g}; "
+            f"{floor.totals.n_non_finite} answers not finite"
+        )
+        yield Reason("base_disagrees", text)
+
+
+def _positive_control(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+    effect, needed = measured.effect_nats, policy.effect_factor * _floor_nats(measured)
+    if effect is None:
+        yield Reason("effect_undefined", "the adapter's effect against the base was not measured")
+    elif not effect >= needed:
+        text = (
+            f"inert adapter or blind suite: the adapter moves answers by {effect:.3g} nats, "
+            f"{needed:.3g} ({policy.effect_factor:g} x noise floor) are needed to see it"
+        )
+        yield Reason("inert_or_blind", text)
+
+
+def _repeat_control(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+    repeats = measured.repeats
+    agreement = repeats.token_agreement
+    if repeats.n_repeats < policy.min_repeats or agreement is None:
+        text = f"{repeats.n_repeats} repeats, {policy.min_repeats} are needed"
+        yield Reason("repeats_undefined", text)
+        return
+    allowed = policy.noise_factor * _floor_disagreement(measured)
+    if not 1.0 - agreement <= allowed:
+        text = (
+            f"the engine is not deterministic enough: repeats disagree in {1 - agreement:.2%} of "
+            f"tokens, allowed {allowed:.2%}"
+        )
+        yield Reason("engine_not_deterministic", text)
+
+
+def _unexplained(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+    mean, real = measured.numeric.mean_delta_nats, measured.numeric.n_real_divergences
+    allowed = policy.noise_factor * _floor_nats(measured)
+    if real:
+        text = f"{real} tokens are not the standalone model's choice, beyond near-ties"
+        yield Reason("real_divergences", text)
+    if mean is not None and not mean <= allowed:
+        text = f"mean difference {mean:.3g} nats is beyond {allowed:.3g}, without real divergences"
+        yield Reason("numeric_drift", text)
+
+
+def _export(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+    if measured.export.status is ExportStatus.UNDECIDED:
+        for finding in measured.export.findings:
+            yield Reason(finding.code, finding.text)
+    elif measured.export.status is ExportStatus.ABSENT and policy.require_export_evidence:
+        yield Reason("export_evidence_required", measured.export.first_line())
+
+
+def _notes(measured: Measurements) -> Iterator[Reason]:
+    if measured.export.status is ExportStatus.ABSENT:
+        yield Reason("export_evidence_absent", measured.export.first_line())
+
+
+def _floor_nats(measured: Measurements) -> float:
+    """The measured floor, or what the number type can tell apart where that is coarser."""
+    resolution = resolution_of(measured.dtype).mean_delta_nats
+    floor = measured.floor.totals.mean_delta_nats if measured.floor else None
+    return resolution if floor is None else max(floor, resolution)
+
+
+def _floor_disagreement(measured: Measurements) -> float:
+    resolution = resolution_of(measured.dtype).token_disagreement
+    agreement = measured.floor.totals.token_agreement if measured.floor else None
+    return resolution if agreement is None else max(1.0 - agreement, resolution)
