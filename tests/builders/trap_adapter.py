@@ -1,7 +1,7 @@
 """An adapter that is fine until one token comes: finite weights, finite answers, then NaN.
 
 The first layer's value projection sees RMSNorm(embedding) and nothing else, so what a token does
-there is known in advance. A's first row is orthogonal to every token of the given prompts and not
+there is known in advance. A is orthogonal to every token of the given prompts and not
 to the trigger; times B it stays far below the largest float32 for those and overflows for the trigger.
 """
 
