@@ -7,7 +7,8 @@ EngineCallError
 ├── EngineUnreachable       no answer, or "not now" (429, 503...): says nothing about the model
 ├── EngineRefused           the engine answered with another error; carries status and code
 ├── OtherModelAnswered      the answer names another model than the one that was asked
-└── AnswerMalformed         200 without the token ids or finite logprobs that the gate needs
+├── AnswerMalformed         200 without the token ids or logprobs that the gate needs
+└── AnswerNotFinite         a logprob that no finite computation gives
 """
 
 from __future__ import annotations
@@ -58,9 +59,15 @@ class OtherModelAnswered(EngineCallError):
 
 
 class AnswerMalformed(EngineCallError):
-    """A 200 without token ids, or with logprobs that are absent or not finite."""
+    """A 200 without token ids, or without one logprob for each."""
 
     code = "answer_malformed"
+
+
+class AnswerNotFinite(EngineCallError):
+    """A logprob that no finite computation gives: NaN, infinite, or the engine's mark for it."""
+
+    code = "answer_not_finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ class Answer:
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +155,8 @@ class GateClient:
             EngineUnreachable: no answer, or "not now".
             EngineRefused: another error status.
             OtherModelAnswered: the answer names another model.
-            AnswerMalformed: no token ids, or logprobs that are absent or not finite.
+            AnswerMalformed: no token ids, or not one logprob for each.
+            AnswerNotFinite: a logprob is not finite.
         """
         body = {
             "model": model,
@@ -213,7 +222,9 @@ class GateClient:
         if request.repeat is None:
             try:
                 await self.complete(model=request.model, prompt=request.prompt)
-            except (EngineRefused, OtherModelAnswered, AnswerMalformed):
+            except EngineUnreachable:
+                raise
+            except EngineCallError:
                 return
             return
         answer = await self.complete(model=request.model, prompt=request.prompt)
@@ -230,11 +241,14 @@ class GateClient:
         choice = body.choices[0] if body.choices else None
         if choice is None or not choice.token_ids or choice.logprobs is None:
             raise AnswerMalformed(url=self._url, model=model, detail="no token ids or logprobs")
-        logprobs = choice.logprobs.token_logprobs
-        if len(logprobs) != len(choice.token_ids) or not all(map(_is_finite, logprobs)):
-            detail = "logprobs are not one finite number for each token"
-            raise AnswerMalformed(url=self._url, model=model, detail=detail)
-        return Answer(tuple(choice.token_ids), tuple(float(value or 0.0) for value in logprobs))
+        logprobs = [value for value in choice.logprobs.token_logprobs if value is not None]
+        if len(logprobs) != len(choice.token_ids):
+            raise AnswerMalformed(
+                url=self._url, model=model, detail="not one logprob for each token"
+            )
+        if not all(map(_is_finite, logprobs)):
+            raise AnswerNotFinite(url=self._url, model=model, detail="a logprob is not finite")
+        return Answer(tuple(choice.token_ids), tuple(logprobs), choice.text)
 
 
 class _Logprobs(msgspec.Struct):
@@ -242,6 +256,7 @@ class _Logprobs(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    text: str = ""
     token_ids: list[int] | None = None
     logprobs: _Logprobs | None = None
 
@@ -251,9 +266,9 @@ class _Completion(msgspec.Struct):
     choices: list[_Choice]
 
 
-def _is_finite(value: float | None) -> bool:
+def _is_finite(value: float) -> bool:
     # vLLM 0.32 writes -9999.0 where a logprob is -inf (openai/completion/serving.py).
-    return value is not None and math.isfinite(value) and value > -9999.0
+    return math.isfinite(value) and value > -9999.0
 
 
 def _error_code(content: bytes) -> str | None:

@@ -1,0 +1,212 @@
+"""The gate's second phase: the candidate on an engine, next to the other tenants' adapters.
+
+The engine's reports decide whether the candidate is there; requests that fail send us back to them.
+An engine that does not answer is waited for: that is never a verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from adapters.parity.numeric import CandidateAnswer
+from adapters.parity.protocol import TokenizedPrompt
+from serving.contract import EngineReport, VersionState
+from serving.controller.gate_client import (
+    Answer,
+    AnswerNotFinite,
+    EngineCallError,
+    EngineUnreachable,
+    GateClient,
+    Prompt,
+    plan_traffic,
+)
+from serving.controller.lifecycle import State
+from serving.controller.registry.tables import VersionRow
+from serving.controller.steps.context import StepContext
+from serving.controller.steps.lease import Lease
+from serving.controller.steps.observation import EngineFailure, Observation, observe_version
+
+_LOOK_SECONDS = 0.2
+_PAUSE_SECONDS = 1.0
+_MAX_REFUSALS = 5
+"""Arbitrary: about five seconds, longer than an engine needs to report a quarantine."""
+_MAX_UNREACHABLE = 5
+_MAX_WAIT_SECONDS = 300.0
+"""Without any ready engine, so long before other evaluations get their turn."""
+_MAX_NEIGHBOURS = 7
+"""With the candidate they fill the default eight slots."""
+
+
+class CandidateRefused(Exception):
+    """The engine could not serve the candidate; `is_against`: the adapter is to blame."""
+
+    def __init__(self, code: str, text: str, *, is_against: bool) -> None:
+        self.code, self.text, self.is_against = code, text, is_against
+        super().__init__(f"{code}: {text}")
+
+
+class NoEngine(Exception):
+    """No ready engine for several minutes; says nothing about the candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Answers of one engine to every prompt that it can take, each repeat in other company."""
+
+    engine: EngineReport
+    answers: tuple[CandidateAnswer, ...]
+
+
+async def wait_for_candidate(context: StepContext, row: VersionRow, lease: Lease) -> EngineReport:
+    """The report of a ready engine that has proven the candidate, once there is one.
+
+    Raises:
+        CandidateRefused: every ready engine failed to load it, or none had a result in gate time.
+        NoEngine: none was ready for several minutes.
+    """
+    with_engine = without_engine = 0.0
+    while True:
+        seen = await _observe(context, row)
+        if seen.proven:
+            return seen.proven[0]
+        if seen.failed and not seen.pending:
+            raise _refusal(seen.failed)
+        if seen.has_ready_engine:
+            with_engine += _LOOK_SECONDS
+        else:
+            without_engine += _LOOK_SECONDS
+        if with_engine > context.settings.gate_timeout_seconds:
+            text = f"no engine had a result after {with_engine:.0f} s"
+            raise CandidateRefused("gate_timeout", text, is_against=False)
+        if without_engine > _MAX_WAIT_SECONDS:
+            raise NoEngine
+        lease.progress("load" if seen.has_ready_engine else "waiting_for_engine")
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def ask_candidate(
+    context: StepContext,
+    row: VersionRow,
+    prompts: Sequence[TokenizedPrompt],
+    lease: Lease,
+    *,
+    engine: EngineReport,
+) -> Served:
+    """Every prompt, `gate_repeats` times, mixed with the base and other live adapters.
+
+    Starts over when the engine goes away meanwhile: answers of two lives of an engine don't mix.
+
+    Raises:
+        CandidateRefused: the engine cannot serve it, or serves what no finite computation gives.
+        EngineUnreachable: engines that report well did not answer the gate, several times.
+    """
+    ask = _Ask(model=row.id, stage="candidate", repeats=context.settings.gate_repeats)
+    refusals = unreachable = 0
+    while True:
+        try:
+            return Served(engine, await _answers(context, ask, prompts, lease, engine=engine))
+        except AnswerNotFinite as exc:
+            raise CandidateRefused("engine_answer_not_finite", str(exc), is_against=True) from exc
+        except EngineUnreachable:
+            unreachable += 1
+            if unreachable >= _MAX_UNREACHABLE:
+                raise
+            lease.progress("waiting_for_engine")
+        except EngineCallError as exc:
+            refusals += 1
+            if refusals >= _MAX_REFUSALS:
+                raise CandidateRefused(exc.code, str(exc), is_against=False) from exc
+        await asyncio.sleep(_PAUSE_SECONDS)
+        engine = await wait_for_candidate(context, row, lease)
+
+
+async def ask_base(
+    context: StepContext, prompts: Sequence[TokenizedPrompt], lease: Lease, *, engine: EngineReport
+) -> tuple[CandidateAnswer, ...]:
+    """The base model's answers on this engine: what the noise floor is measured from.
+
+    Raises:
+        EngineCallError: see `GateClient.complete`.
+    """
+    ask = _Ask(model=context.settings.fleet, stage="noise", repeats=1)
+    return await _answers(context, ask, prompts, lease, engine=engine)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    model: str
+    stage: str
+    repeats: int
+
+
+async def _answers(
+    context: StepContext,
+    ask: _Ask,
+    prompts: Sequence[TokenizedPrompt],
+    lease: Lease,
+    *,
+    engine: EngineReport,
+) -> tuple[CandidateAnswer, ...]:
+    # A case that is too long for the engine stays unanswered, which the verdict says.
+    asked = [
+        Prompt(item.case_id, item.token_ids, item.max_tokens)
+        for item in prompts
+        if len(item.token_ids) + item.max_tokens <= engine.max_model_len
+    ]
+    neighbours = await _neighbours(context, engine, without=ask.model)
+    planned = plan_traffic(asked, model=ask.model, repeats=ask.repeats, neighbours=neighbours)
+    numbers, total = count(1), len(asked) * ask.repeats
+    lease.progress(ask.stage, 0, total)
+    async with GateClient(url=engine.url, key=context.gate_key) as client:
+        answers = await client.answer_all(
+            planned,
+            concurrency=context.settings.gate_concurrency,
+            on_answer=lambda: lease.progress(ask.stage, next(numbers), total),
+        )
+    return _to_candidate_answers(answers, asked)
+
+
+async def _observe(context: StepContext, row: VersionRow) -> Observation:
+    return observe_version(
+        await context.repository.fleet.engines(),
+        row.id,
+        attempt=row.attempt,
+        now=context.clock(),
+        timeout_seconds=context.settings.engine_timeout_seconds,
+    )
+
+
+def _refusal(failed: Sequence[EngineFailure]) -> CandidateRefused:
+    first = failed[0]
+    text = f"engine {first.engine_id} cannot load it: {first.reason}"
+    if first.detail:
+        text += f" ({first.detail})"
+    return CandidateRefused("engine_refused_to_load", text, is_against=True)
+
+
+async def _neighbours(context: StepContext, engine: EngineReport, *, without: str) -> list[str]:
+    """The base, and live versions that this engine has proven: company for the batches."""
+    live = await context.repository.versions.all(states=frozenset({State.LIVE}))
+    proven = {item.name for item in engine.versions if item.state is VersionState.PROVEN}
+    names = [context.settings.fleet, *(row.id for row in live if row.id in proven)]
+    return [name for name in names if name != without][:_MAX_NEIGHBOURS]
+
+
+def _to_candidate_answers(
+    answers: dict[int, dict[str, Answer]], asked: Sequence[Prompt]
+) -> tuple[CandidateAnswer, ...]:
+    return tuple(
+        CandidateAnswer(
+            case_id=prompt.case_id,
+            repeat=repeat,
+            prompt_token_ids=prompt.token_ids,
+            token_ids=by_case[prompt.case_id].token_ids,
+            logprobs=by_case[prompt.case_id].logprobs,
+            text=by_case[prompt.case_id].text,
+        )
+        for repeat, by_case in sorted(answers.items())
+        for prompt in asked
+    )
