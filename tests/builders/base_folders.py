@@ -104,7 +104,7 @@ def write_base_folder(
     if n_shards == 1:
         write_tensors(folder / "model.safetensors", tensors)
         return folder
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     names = sorted(tensors)
     for shard in range(n_shards):
         file = f"model-{shard + 1:05}-of-{n_shards:05}.safetensors"
