@@ -170,6 +170,24 @@ class EngineSettings(_FromEnvironment):
         None, "URL under which the controller reaches this engine (default: host and port)."
     )
     fleet: str = _setting("base", "Name of the served base model.")
+    model: str | None = _setting(None, "Folder (or hub id) of the base model; wins over the profile.")
+    profile: Path | None = _setting(
+        None, "Engine profile: a YAML file with the knobs of `serving.engine.profile`."
+    )
+    gpu_slots: int | None = _setting(None, "Adapters in one batch; wins over the profile.")
+    cpu_slots: int | None = _setting(None, "Adapters in CPU memory; wins over the profile.")
+    max_rank: int | None = _setting(
+        None, "Largest LoRA rank that the slots are made for; wins over the profile."
+    )
+    max_model_len: int | None = _setting(
+        None, "Longest sequence, in tokens; wins over the profile."
+    )
+    dtype: str | None = _setting(
+        None, "Number type of the base model: auto, float32, bfloat16, float16; wins over the profile."
+    )
+    metrics_token: str | None = _setting(
+        None, "Bearer token that /metrics asks for; unset: anybody who reaches the port may read it."
+    )
     poll_seconds: float = _setting(
         20.0, "How long one long-poll for a snapshot may stay open, in seconds."
     )

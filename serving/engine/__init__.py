@@ -1,1 +1,1 @@
-"""One vLLM server with our plugin: agent, tenancy, admission, metrics. vLLM itself only in `compat`."""
+"""One vLLM server with our plugin: agent, tenancy, admission, metrics. vLLM only in `compat`."""

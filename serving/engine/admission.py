@@ -1,0 +1,207 @@
+"""Leases: a version that answers a request is in CPU memory from its admission to its last byte.
+
+So vLLM never reads from disk inside a step. This is the only caller of the engine's `prefetch` and
+`remove`, one load at a time, and it chooses every victim itself; its mirror is therefore exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+
+from serving.engine.ports import EnginePort, LoadOutcome
+
+_ROOM_POLL_SECONDS = 0.05
+"""The engine's own requests may end after their lease does, and tell nobody."""
+
+
+class AdmissionTimeout(Exception):
+    """The version could not be brought into memory in time."""
+
+
+class Lease:
+    """Keeps one version in CPU memory until `release`, which may be called more than once."""
+
+    __slots__ = ("_admission", "name")
+
+    def __init__(self, admission: Admission, name: str) -> None:
+        self.name = name
+        self._admission: Admission | None = admission
+
+    def release(self) -> None:
+        """End the lease."""
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission._end(self.name)  # noqa: SLF001 - one mechanism in two classes
+
+
+class Admission:
+    """Who may be in CPU memory. A name with a claim (held or waited for) is never evicted."""
+
+    def __init__(
+        self,
+        port: EnginePort,
+        *,
+        cpu_slots: int,
+        path_of: Callable[[str], str],
+        importance_of: Callable[[str], int],
+    ) -> None:
+        """`path_of`: a name's folder. `importance_of`: 0 for candidates, 2 for alias targets."""
+        self._port = port
+        self._cpu_slots = cpu_slots
+        self._path_of, self._importance_of = path_of, importance_of
+        self._resident: OrderedDict[str, None] = OrderedDict()
+        self._claims: Counter[str] = Counter()
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._one_load = asyncio.Lock()
+        self._room_changed = asyncio.Event()
+
+    def claims(self, name: str) -> int:
+        """Requests that hold or wait for a lease on this version."""
+        return self._claims[name]
+
+    @property
+    def leased(self) -> frozenset[str]:
+        """Names in memory that somebody holds a lease on; never more than `cpu_slots`."""
+        return frozenset(name for name in self._claims if name in self._resident)
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Names in CPU memory, least recently used first."""
+        return tuple(self._resident)
+
+    def lease_resident(self, name: str) -> Lease | None:
+        """A lease at once, when the version is in memory; the usual case."""
+        if name not in self._resident:
+            return None
+        self._resident.move_to_end(name)
+        self._claims[name] += 1
+        return Lease(self, name)
+
+    async def lease(self, name: str, *, wait_seconds: float) -> Lease:
+        """A lease, after loading the version if need be; loads of one version are one load.
+
+        Loads are served in the order of their asking. One that takes longer than `wait_seconds`
+        goes on for those who ask next.
+
+        Raises:
+            AdmissionTimeout: not in memory within `wait_seconds`.
+            LoadRefused, EngineBusy, EngineUnavailable: as `EnginePort.prefetch`.
+        """
+        lease = self.lease_resident(name)
+        if lease is not None:
+            return lease
+        self._claims[name] += 1
+        lease = Lease(self, name)
+        try:
+            async with asyncio.timeout(wait_seconds):
+                while name not in self._resident:
+                    await asyncio.shield(self._load_of(name))
+        except TimeoutError as exc:
+            lease.release()
+            raise AdmissionTimeout(name) from exc
+        except BaseException:
+            lease.release()
+            raise
+        return lease
+
+    async def remove(self, name: str) -> None:
+        """Take an unclaimed version out of the engine; the caller lets nobody ask for it.
+
+        Raises:
+            EngineUnavailable: the engine did not answer; the version still counts as in memory.
+        """
+        was_resident = name in self._resident
+        self._resident.pop(name, None)
+        try:
+            await self._port.remove(name)
+        except BaseException:
+            if was_resident:
+                self._restore(name)
+            raise
+        self._room_changed.set()
+
+    async def stop(self) -> None:
+        """End loads that still run."""
+        tasks = list(self._loads.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _end(self, name: str) -> None:
+        self._claims[name] -= 1
+        if self._claims[name] <= 0:
+            del self._claims[name]
+        if name in self._resident:
+            self._resident.move_to_end(name)
+        self._room_changed.set()
+
+    def _load_of(self, name: str) -> asyncio.Task[None]:
+        task = self._loads.get(name)
+        if task is None:
+            task = asyncio.create_task(self._load(name), name=f"load {name}")
+            self._loads[name] = task
+            task.add_done_callback(lambda done: self._forget_load(name, done))
+        return task
+
+    def _forget_load(self, name: str, task: asyncio.Task[None]) -> None:
+        self._loads.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # Read, so that a load nobody waits for any more is not reported.
+
+    async def _load(self, name: str) -> None:
+        async with self._one_load:
+            if name in self._resident or not await self._has_room(name):
+                return
+            victim = self._choose_victim(name)
+            if victim is not None:
+                del self._resident[victim]
+            try:
+                # All but the victim are protected: who gets a lease on one of them from here on
+                # is safe, and who asks for the victim waits for a load of its own.
+                outcome = await self._port.prefetch(
+                    name, self._path_of(name), frozenset(self._resident)
+                )
+            except BaseException:
+                if victim is not None:
+                    self._restore(victim)
+                raise
+            self._apply(name, victim, outcome)
+
+    def _apply(self, name: str, victim: str | None, outcome: LoadOutcome) -> None:
+        for evicted in outcome.evicted:
+            self._resident.pop(evicted, None)
+        if victim is not None and victim not in outcome.evicted:
+            self._restore(victim)
+        self._resident[name] = None
+        self._resident.move_to_end(name)
+
+    def _restore(self, name: str) -> None:
+        self._resident[name] = None
+        self._resident.move_to_end(name, last=False)
+
+    async def _has_room(self, name: str) -> bool:
+        """Wait until there is a free place or a victim; false when nobody wants `name` any more."""
+        while self._claims[name] > 0:
+            if len(self._resident) < self._cpu_slots or self._choose_victim(name) is not None:
+                return True
+            self._room_changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ROOM_POLL_SECONDS):
+                    await self._room_changed.wait()
+        return False
+
+    def _choose_victim(self, loading: str) -> str | None:
+        """Least recently used of those without claim; a candidate spares what is more important."""
+        if len(self._resident) < self._cpu_slots:
+            return None
+        idle = [
+            name
+            for name in self._resident
+            if not self._claims[name] and not self._port.in_flight(name)
+        ]
+        if idle and self._importance_of(loading) == 0:
+            return min(idle, key=self._importance_of)
+        return idle[0] if idle else None

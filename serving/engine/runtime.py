@@ -1,0 +1,315 @@
+"""Ties the engine room together inside vLLM's API process: one object, made by `compat`."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry
+
+from serving.contract import (
+    EngineReport,
+    FleetSnapshot,
+    Role,
+    derive_secret,
+    gate_key,
+)
+from serving.engine import resolution
+from serving.engine.actions import Actions
+from serving.engine.admission import Admission, AdmissionTimeout, Lease
+from serving.engine.agent import Agent
+from serving.engine.artifacts import LocalArtifacts
+from serving.engine.link import HttpLink, Link
+from serving.engine.metrics import EngineMetrics, FinishedRequest
+from serving.engine.ports import EngineBusy, EnginePort, EngineUnavailable, LoadRefused
+from serving.engine.resolution import (
+    BaseModel,
+    ModelMissing,
+    NotReady,
+    Resolved,
+    Table,
+    UnknownModel,
+)
+from serving.engine.scope import RequestRefused, RequestScope
+from serving.engine.tenancy import open_door
+from serving.settings import EngineSettings
+
+_SHOWN_MODEL_CHARACTERS = 200
+
+
+class SecretMissing(RuntimeError):
+    """Without the cluster secret no key can be recognised."""
+
+    def __init__(self) -> None:
+        super().__init__("LORAPLANE_CLUSTER_SECRET is not set")
+
+
+class EngineRuntime:
+    """Agent, leases, tenancy and metrics of one engine. Implements `scope.Door`."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        port: EnginePort,
+        *,
+        registry: CollectorRegistry,
+        link: Link | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`link` None: HTTP to the controller of the settings, if they name one.
+
+        Raises:
+            SecretMissing: the settings have no cluster secret.
+        """
+        if not settings.cluster_secret:
+            raise SecretMissing
+        secret = settings.cluster_secret
+        self._settings, self._port = settings, port
+        self._pepper = derive_secret(secret, "key hash").encode()
+        self._gate_key_hash = self.hash_key(gate_key(secret))
+        self._description = port.describe()
+        self.table: Table | None = None
+        """The followed snapshot; None before the first."""
+        self.is_draining = False
+        self._started_at = time.time()
+        self.metrics = EngineMetrics(gpu_slots=self._description.gpu_slots, clock=clock)
+        self.metrics.register(registry)
+        artifacts = LocalArtifacts(settings.engine_dir / "artifacts")
+        self.admission = Admission(
+            port,
+            cpu_slots=self._description.cpu_slots,
+            path_of=self._path_of,
+            importance_of=self._importance_of,
+        )
+        self._actions = Actions(
+            port,
+            self.admission,
+            artifacts=artifacts,
+            metrics=self.metrics,
+            clock=clock,
+            load_wait_seconds=settings.load_wait_seconds,
+        )
+        self.agent = Agent(
+            self._actions,
+            link or _http_link(settings, secret),
+            fleet=settings.fleet,
+            snapshot_path=settings.engine_dir / "snapshot.json",
+            poll_seconds=settings.poll_seconds,
+            report_seconds=settings.report_seconds,
+            follow=self._follow,
+            make_report=self.report,
+        )
+
+    async def start(self) -> None:
+        """Take over the saved snapshot and start converging; returns at once."""
+        self.agent.start()
+
+    async def stop(self) -> None:
+        """Turn new requests away and end what runs in the background."""
+        self.drain()
+        await self.agent.stop()
+        await self.admission.stop()
+
+    def drain(self) -> None:
+        """Turn new requests away; those in flight go on."""
+        self.is_draining = True
+        self.agent.hint()
+
+    def hint(self) -> None:
+        """The engine has something new to tell (a non-finite adapter): look now."""
+        self.agent.hint()
+
+    async def admit(
+        self, scope: RequestScope, model: str | None, fields: Mapping[str, object]
+    ) -> None:
+        """Resolve a request once and hold its version in memory until the response has ended.
+
+        Called again for the same request (one route of vLLM calls another) it changes nothing.
+
+        Raises:
+            RequestRefused: the request must not be answered.
+        """
+        try:
+            await self._admit(scope, model, fields)
+        except RequestRefused as exc:
+            self.count_rejection(exc.code)
+            scope.retry_after_seconds = exc.retry_after_seconds
+            raise
+
+    async def _admit(
+        self, scope: RequestScope, model: str | None, fields: Mapping[str, object]
+    ) -> None:
+        if scope.answer is not None:
+            if model != scope.asked_model:
+                raise _unknown_model(model or "")
+            return
+        field = resolution.refused_field(fields)
+        if field is not None:
+            raise _bad_request(
+                "field_refused",
+                f"`{field}` may not be set: {resolution.REFUSED_FIELDS[field]}.",
+                field,
+            )
+        answer = self._resolve(scope, model)
+        if isinstance(answer, Resolved):
+            lease = self.admission.lease_resident(answer.entry.name)
+            if lease is None:
+                lease = await self._bring_in(answer)
+            scope.release = lease.release
+            self.metrics.used(answer.entry.name)
+        scope.asked_model, scope.answer = model, answer
+
+    def _resolve(self, scope: RequestScope, model: str | None) -> Resolved | BaseModel:
+        if self.table is None:
+            raise _unavailable("starting", "The engine has no snapshot yet.")
+        usable = self._actions.ledger.usable
+        answer = resolution.resolve(self.table, scope.grant, model, proven=usable)
+        if isinstance(answer, UnknownModel):
+            raise _unknown_model(answer.model)
+        if isinstance(answer, ModelMissing):
+            raise _bad_request("model_missing", "`model` must name an adapter.", "model")
+        if isinstance(answer, NotReady):
+            raise _unavailable(
+                "adapter_not_ready", f"The adapter `{answer.name}` is not ready on this engine."
+            )
+        return answer
+
+    async def _bring_in(self, answer: Resolved) -> Lease:
+        name = answer.entry.name
+        try:
+            return await self.admission.lease(name, wait_seconds=self._settings.load_wait_seconds)
+        except LoadRefused as exc:
+            self._actions.refused_at_request(answer.entry, exc)
+            self.hint()
+            raise _unavailable("adapter_not_ready", f"`{name}` could not be loaded.") from exc
+        except (AdmissionTimeout, EngineBusy) as exc:
+            raise _unavailable(
+                "adapters_busy", f"No room for `{name}` in time: too many adapters in use."
+            ) from exc
+        except EngineUnavailable as exc:
+            raise _unavailable("engine_unavailable", "The engine does not answer.") from exc
+
+    def listing(self, scope: RequestScope) -> list[tuple[str, str | None]]:
+        """(id, parent) of the models that this key may name."""
+        return [] if self.table is None else resolution.listing(self.table, scope.grant)
+
+    def record_finished(self, request: FinishedRequest) -> None:
+        """Count a request that the engine finished."""
+        self.metrics.finished(request)
+
+    def hash_key(self, key: str) -> str:
+        """As `serving.contract.hash_key`, with the derivation done once."""
+        return hmac.digest(self._pepper, key.encode(), sha256).hex()
+
+    def unix_seconds(self) -> float:
+        """Wall clock, for the expiry of keys."""
+        return time.time()
+
+    def readiness(self) -> str | None:
+        """None when ready, else what is waited for."""
+        if self.is_draining:
+            return "the engine is stopping"
+        if self.table is None:
+            return "the first snapshot"
+        if not self.agent.is_settled:
+            return "the proof of this engine's versions"
+        return None
+
+    def is_metrics_token(self, token: str) -> bool:
+        """Whether this bearer may read the metrics; anybody may where no token is set."""
+        wanted = self._settings.metrics_token
+        return not wanted or hmac.compare_digest(wanted.encode(), token.encode())
+
+    async def refresh_facts(self) -> None:
+        """Read the worker's counts again."""
+        self.metrics.facts = await self._port.observe()
+
+    def count_rejection(self, reason: str) -> None:
+        """Count a request that was turned away."""
+        self.metrics.rejected(reason)
+
+    def report(self) -> EngineReport:
+        """What this engine observes now."""
+        about, facts, settings = self._description, self.metrics.facts, self._settings
+        return EngineReport(
+            engine_id=settings.engine_id,
+            url=settings.advertise_url or f"http://{settings.host}:{settings.engine_port}",
+            build=about.build,
+            dtype=about.dtype,
+            revision=self.agent.followed_revision,
+            is_ready=self.readiness() is None,
+            started_at=self._started_at,
+            gpu_slots=about.gpu_slots,
+            cpu_slots=about.cpu_slots,
+            max_rank=about.max_rank,
+            max_model_len=about.max_model_len,
+            versions=self._actions.ledger.reports(self._actions.in_flight),
+            counts=self.metrics.counts(),
+            active=list(facts.active),
+            cached=list(facts.cached),
+            hot=self.metrics.hot(),
+            unhooked=dict(about.unhooked),
+        )
+
+    def _follow(self, snapshot: FleetSnapshot) -> None:
+        self.table = resolution.compile_table(snapshot, gate_key_hash=self._gate_key_hash)
+        self.metrics.snapshot_revision = snapshot.revision
+
+    def _path_of(self, name: str) -> str:
+        return str(self._actions.artifacts.path(self._actions.ledger.digest_of(name)))
+
+    def _importance_of(self, name: str) -> int:
+        table = self.table
+        entry = None if table is None else table.versions.get(name)
+        if table is None or entry is None or entry.role is not Role.SERVING:
+            return 0
+        return 2 if name in table.alias_targets else 1
+
+
+_runtime: EngineRuntime | None = None
+
+
+def set_runtime(runtime: EngineRuntime | None) -> None:
+    """Make this the process's runtime and let the middleware ask it."""
+    global _runtime
+    _runtime = runtime
+    open_door(runtime)
+
+
+def get_runtime() -> EngineRuntime | None:
+    """The process's runtime; None before `compat` has made it."""
+    return _runtime
+
+
+def _http_link(settings: EngineSettings, secret: str) -> Link | None:
+    if not settings.controller_url:
+        return None
+    return HttpLink(settings.controller_url, cluster_secret=secret, engine_id=settings.engine_id)
+
+
+def _unknown_model(model: str) -> RequestRefused:
+    shown = model[:_SHOWN_MODEL_CHARACTERS]
+    return RequestRefused(
+        HTTPStatus.NOT_FOUND,
+        "model_not_found",
+        f"The model `{shown}` does not exist.",
+        kind="NotFoundError",
+        param="model",
+    )
+
+
+def _bad_request(code: str, message: str, param: str) -> RequestRefused:
+    return RequestRefused(HTTPStatus.BAD_REQUEST, code, message, param=param)
+
+
+def _unavailable(code: str, message: str) -> RequestRefused:
+    return RequestRefused(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        code,
+        message,
+        kind="ServiceUnavailableError",
+        retry_after_seconds=2,
+    )

@@ -1,0 +1,132 @@
+"""What is known about the request that is being answered, and what the middleware needs to know it.
+
+The middleware makes a `RequestScope` per request and puts it into a context variable; the hooks in
+vLLM's handlers find it there. One request is resolved once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from http import HTTPStatus
+from typing import Protocol
+
+from serving.contract import KeyGrant
+from serving.engine.resolution import SCOPE_GATE, BaseModel, Resolved, Table
+
+
+class RequestRefused(Exception):
+    """The request is not answered; the fields are those of an OpenAI error."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        self.status, self.code, self.message = status, code, message
+        self.kind, self.param = kind, param
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class RequestScope:
+    """One authenticated request; mutable, because it is resolved after it is made."""
+
+    __slots__ = ("answer", "asked_model", "grant", "release", "retry_after_seconds")
+
+    def __init__(self, grant: KeyGrant) -> None:
+        self.grant = grant
+        self.asked_model: str | None = None
+        self.answer: Resolved | BaseModel | None = None
+        """What answers; None until admitted."""
+        self.release: Callable[[], None] | None = None
+        """Ends the lease on the answering version; called when the response has ended."""
+        self.retry_after_seconds: int | None = None
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether the controller's gate asks."""
+        return SCOPE_GATE in self.grant.scopes
+
+    def answering_name(self) -> str | None:
+        """Name of the answering version, None for the base model.
+
+        Raises:
+            RequestRefused: the request was not admitted; nothing may answer it.
+        """
+        if isinstance(self.answer, Resolved):
+            return self.answer.entry.name
+        if isinstance(self.answer, BaseModel):
+            return None
+        raise RequestRefused(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "not_admitted",
+            "The request was not admitted.",
+            kind="server_error",
+        )
+
+
+class Door(Protocol):
+    """What the middleware asks; `EngineRuntime` is it."""
+
+    @property
+    def table(self) -> Table | None:
+        """The followed snapshot; None before the first."""
+        ...
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are turned away."""
+        ...
+
+    def hash_key(self, key: str) -> str:
+        """As `serving.contract.hash_key`, with this cluster's secret."""
+        ...
+
+    def unix_seconds(self) -> float:
+        """Wall clock, for the expiry of keys."""
+        ...
+
+    def readiness(self) -> str | None:
+        """None when ready, else what is waited for."""
+        ...
+
+    def is_metrics_token(self, token: str) -> bool:
+        """Whether this bearer may read the metrics."""
+        ...
+
+    async def refresh_facts(self) -> None:
+        """Read the worker's counts again before they are scraped."""
+        ...
+
+    def count_rejection(self, reason: str) -> None:
+        """Count a request that was turned away."""
+        ...
+
+
+_scope: ContextVar[RequestScope] = ContextVar("loraplane_request_scope")
+
+
+def current_scope() -> RequestScope:
+    """The scope of the request that this task answers.
+
+    Raises:
+        RequestRefused: there is none: the call did not come through the middleware.
+    """
+    scope = _scope.get(None)
+    if scope is None:
+        raise RequestRefused(
+            HTTPStatus.UNAUTHORIZED, "no_scope", "The request did not come through the front door."
+        )
+    return scope
+
+
+def enter(scope: RequestScope) -> Callable[[], None]:
+    """Make this the current scope; returns what ends it."""
+    token = _scope.set(scope)
+    return lambda: _scope.reset(token)

@@ -1,0 +1,244 @@
+"""The engine's front door: a pure ASGI middleware that denies by default.
+
+A request passes when its path is on the list, its key is known, and its tenant's limit is not
+reached. What the key may use is decided later, when vLLM looks the model up (`runtime.admit`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from serving.contract import KeyGrant
+from serving.engine.resolution import SCOPES, BaseModel, Table
+from serving.engine.scope import Door, RequestRefused, RequestScope, current_scope, enter
+
+__all__ = ["RequestRefused", "TenancyMiddleware", "current_scope", "open_door"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_ANSWERED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
+_API_KEY_PATH = "/v1/messages"
+"""Anthropic's clients send `x-api-key`."""
+_LISTED = "/v1/models"
+_STRIPPED = (
+    b"authorization",
+    b"x-api-key",
+    b"x-vllm-priority",
+    b"x-data-parallel-rank",
+    b"x-session-id",
+    b"x-request-id",
+    b"x-amzn-",
+)
+"""Prefixes of headers that vLLM would act on or log (ours has read the key already)."""
+_NOT_FOUND = RequestRefused(HTTPStatus.NOT_FOUND, "not_found", "There is no such route.")
+_NO_KEY = RequestRefused(
+    HTTPStatus.UNAUTHORIZED, "invalid_api_key", "The API key is missing or not valid."
+)
+_NO_SCOPE = RequestRefused(
+    HTTPStatus.FORBIDDEN, "insufficient_scope", "The API key may not use this engine."
+)
+_STARTING = RequestRefused(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "starting",
+    "The engine has no snapshot yet.",
+    kind="server_error",
+    retry_after_seconds=2,
+)
+_DRAINING = RequestRefused(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "draining",
+    "The engine is stopping.",
+    kind="server_error",
+    retry_after_seconds=1,
+)
+_TOO_MANY = RequestRefused(
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "rate_limit_exceeded",
+    "This tenant's limit of requests in flight is reached.",
+    kind="rate_limit_error",
+    retry_after_seconds=1,
+)
+_NOT_ADMITTED = RequestRefused(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "not_admitted",
+    "The request was answered without having been admitted; the answer is withheld.",
+    kind="server_error",
+)
+
+_door: Door | None = None
+
+
+def open_door(door: Door | None) -> None:
+    """Set what the middleware asks; vLLM makes the middleware itself, and gives it no argument."""
+    global _door
+    _door = door
+
+
+class TenancyMiddleware:
+    """Wraps vLLM's application; outermost, so that nothing behind it sees an unknown request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._in_flight: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, refuse or pass on one connection."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        door, path, method = _door, scope["path"], scope["method"]
+        if (path in _ANSWERED and method == "POST") or (path == _LISTED and method == "GET"):
+            try:
+                table, grant = _authorise(door, scope, path)
+                self._check_limit(table, grant)
+            except RequestRefused as exc:
+                if door is not None:
+                    door.count_rejection(exc.code)
+                await _refuse(send, exc)
+            else:
+                await self._pass_on(scope, receive, send, grant)
+        elif method != "GET":
+            await _refuse(send, _NOT_FOUND)
+        elif path == "/health":
+            await self._app(scope, receive, send)
+        elif path == "/ready":
+            await _answer_ready(door, send)
+        elif path == "/metrics" and door is not None:
+            await self._metrics(door, scope, receive, send)
+        else:
+            await _refuse(send, _NOT_FOUND)
+
+    async def _metrics(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
+        if not door.is_metrics_token(_bearer(scope, may_be_api_key=False) or ""):
+            await _refuse(send, _NO_KEY)
+            return
+        await door.refresh_facts()
+        await self._app(scope, receive, send)
+
+    def _check_limit(self, table: Table, grant: KeyGrant) -> None:
+        limit = table.limits.get(grant.tenant)
+        if limit is not None and self._in_flight[grant.tenant] >= limit:
+            raise _TOO_MANY
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, grant: KeyGrant) -> None:
+        request = RequestScope(grant)
+        scope["headers"] = [
+            pair for pair in scope["headers"] if not pair[0].lower().startswith(_STRIPPED)
+        ]
+        guard = _Guard(request, send, must_be_admitted=scope["path"] != _LISTED)
+        self._in_flight[grant.tenant] += 1
+        leave = enter(request)
+        try:
+            await self._app(scope, receive, guard.send)
+        finally:
+            leave()
+            if request.release is not None:
+                request.release()
+            self._in_flight[grant.tenant] -= 1
+            if not self._in_flight[grant.tenant]:
+                del self._in_flight[grant.tenant]
+
+
+class _Guard:
+    """Withholds a good answer that nobody admitted, and adds our headers to the others."""
+
+    __slots__ = ("_is_withheld", "_must_be_admitted", "_request", "_send")
+
+    def __init__(self, request: RequestScope, send: Send, *, must_be_admitted: bool) -> None:
+        self._request, self._send = request, send
+        self._must_be_admitted = must_be_admitted
+        self._is_withheld = False
+
+    async def send(self, message: Message) -> None:
+        """Pass one message on."""
+        if message["type"] == "http.response.start":
+            request = self._request
+            if self._must_be_admitted and request.answer is None and message["status"] < 400:
+                self._is_withheld = True
+                await _refuse(self._send, _NOT_ADMITTED)
+                return
+            if request.retry_after_seconds is not None:
+                _add_header(message, b"retry-after", str(request.retry_after_seconds))
+            if isinstance(request.answer, BaseModel) and request.answer.instead_of is not None:
+                _add_header(message, b"x-loraplane-fallback", request.answer.instead_of)
+        if not self._is_withheld:
+            await self._send(message)
+
+
+def _add_header(message: Message, name: bytes, value: str) -> None:
+    message["headers"] = [*message.get("headers", ()), (name, value.encode())]
+
+
+def _authorise(door: Door | None, scope: Scope, path: str) -> tuple[Table, KeyGrant]:
+    if door is None or (table := door.table) is None:
+        raise _STARTING
+    key = _bearer(scope, may_be_api_key=path == _API_KEY_PATH)
+    if not key:
+        raise _NO_KEY
+    grant = table.keys.get(door.hash_key(key))
+    if grant is None or (grant.expires_at is not None and grant.expires_at <= door.unix_seconds()):
+        raise _NO_KEY
+    if SCOPES.isdisjoint(grant.scopes):
+        raise _NO_SCOPE
+    if door.is_draining:
+        raise _DRAINING
+    return table, grant
+
+
+def _bearer(scope: Scope, *, may_be_api_key: bool) -> str | None:
+    """The one key of a request; None when there is none, or when there are several."""
+    found: list[str] = []
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            kind, _, key = value.decode("latin-1").partition(" ")
+            found.append(key.strip() if kind.lower() == "bearer" else "")
+        elif may_be_api_key and name == b"x-api-key":
+            found.append(value.decode("latin-1").strip())
+    return found[0] if len(set(found)) == 1 else None
+
+
+async def _answer_ready(door: Door | None, send: Send) -> None:
+    waiting = "the engine starts" if door is None else door.readiness()
+    if waiting is None:
+        await _send_json(send, 200, {"status": "ready"})
+    else:
+        await _send_json(send, 503, {"status": "not ready", "waiting_for": waiting})
+
+
+async def _refuse(send: Send, refused: RequestRefused) -> None:
+    error = {
+        "message": refused.message,
+        "type": refused.kind,
+        "param": refused.param,
+        "code": refused.code,
+    }
+    extra: list[tuple[bytes, bytes]] = []
+    if refused.retry_after_seconds is not None:
+        extra.append((b"retry-after", str(refused.retry_after_seconds).encode()))
+    if refused.status == HTTPStatus.UNAUTHORIZED:
+        extra.append((b"www-authenticate", b"Bearer"))
+    await _send_json(send, int(refused.status), {"error": error}, extra)
+
+
+async def _send_json(
+    send: Send, status: int, body: object, extra: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    data = msgspec.json.encode(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data))]
+    start = {"type": "http.response.start", "status": status, "headers": headers + (extra or [])}
+    await send(start)
+    await send({"type": "http.response.body", "body": data})
