@@ -8,11 +8,15 @@ from pathlib import Path
 
 from adapters.base_model import BaseModelCard
 from adapters.store import ArtifactStore
-from serving.contract import engine_token, gate_key
+from serving.contract import gate_key
 from serving.controller.metrics import ControllerMetrics
 from serving.controller.notifier import Notifier
 from serving.controller.registry.repository import Repository
 from serving.settings import ControllerSettings, ensure_secret
+
+
+def _nobody() -> None:
+    """Nobody is there to be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,8 @@ class ControllerContext:
     notifier: Notifier
     metrics: ControllerMetrics
     clock: Callable[[], float]
+    hint: Callable[[], None] = _nobody
+    """Tells the loop that something is due."""
 
     @property
     def gate_key(self) -> str:
@@ -36,9 +42,9 @@ class ControllerContext:
         return gate_key(self.cluster_secret)
 
     @property
-    def engine_token(self) -> str:
-        """What engines show on internal routes."""
-        return engine_token(self.cluster_secret)
+    def uploads_dir(self) -> Path:
+        """Folder of uploads under way."""
+        return self.settings.data_dir / "uploads"
 
 
 def database_url(settings: ControllerSettings) -> str:

@@ -1,4 +1,4 @@
-"""Wakes those who wait for a change: at once for this process's writes, within a second for others'."""
+"""Wakes those who wait: at once for this process's writes, within a second for other replicas'."""
 
 from __future__ import annotations
 

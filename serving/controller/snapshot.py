@@ -1,4 +1,4 @@
-"""Rows -> FleetSnapshot. Pure: the same rows give the same snapshot, in whatever order they come."""
+"""Rows -> FleetSnapshot. Pure: the same rows give the same snapshot, in whatever order."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def compile_snapshot(
     tenants = {row.id for row in rows.tenants}
     versions = [row for row in rows.versions if is_in_snapshot(row) and row.tenant_id in tenants]
     held = {(v.tenant_id, v.adapter, v.number) for v in versions if v.state != State.EVALUATING}
+    grants = [_grant(row) for row in rows.keys if row.tenant_id in tenants and _reaches(row)]
     gate = KeyGrant(key_id="gate", key_hash=gate_key_hash, tenant="", scopes=["gate"])
     return FleetSnapshot(
         revision=rows.revision,
@@ -47,11 +48,7 @@ def compile_snapshot(
             )
             if (tenant, adapter, number) in held
         ],
-        keys=[gate]
-        + sorted(
-            (_grant(row) for row in rows.keys if row.tenant_id in tenants and _reaches(row)),
-            key=lambda grant: grant.key_id,
-        ),
+        keys=[gate, *sorted(grants, key=lambda grant: grant.key_id)],
         tenants=[
             TenantEntry(tenant=row.id, max_in_flight=row.max_in_flight)
             for row in sorted(rows.tenants, key=lambda row: row.id)

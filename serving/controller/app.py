@@ -1,0 +1,164 @@
+"""Builds the controller: context, routes, and what runs beside them; without torch or vLLM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI
+
+from adapters.base_model import BaseModelCard, read_base_model
+from adapters.store import ArtifactStore
+from serving.controller import problems
+from serving.controller.context import ControllerContext, database_url, secrets_of, store_url
+from serving.controller.loop import ControllerLoop
+from serving.controller.metrics import ControllerMetrics
+from serving.controller.notifier import Notifier
+from serving.controller.registry.repository import Repository
+from serving.controller.routes import (
+    adapters,
+    engines,
+    events,
+    internal,
+    operations,
+    suites,
+    tenants,
+    versions,
+)
+from serving.controller.uploads import Uploads
+from serving.settings import ControllerSettings
+
+log = structlog.get_logger()
+
+ROUTERS = (
+    tenants.router,
+    suites.router,
+    adapters.router,
+    adapters.fleet_router,
+    versions.uploads_router,
+    versions.router,
+    engines.router,
+    events.router,
+    internal.router,
+    operations.router,
+)
+
+
+class Bell:
+    """Rings the loop, once there is one."""
+
+    def __init__(self) -> None:
+        self._target: Callable[[], None] | None = None
+
+    def connect(self, target: Callable[[], None]) -> None:
+        """From now on `target` hears it."""
+        self._target = target
+
+    def __call__(self) -> None:
+        """Something may be due."""
+        if self._target is not None:
+            self._target()
+
+
+def build_context(
+    settings: ControllerSettings, *, clock: Callable[[], float] = time.time, bell: Bell
+) -> ControllerContext:
+    """Open everything that one controller process shares; nothing is connected yet.
+
+    Raises:
+        BaseModelError: the model's folder cannot be read.
+        StoreUnavailable: the store's URL cannot be opened.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    cluster_secret, admin_token = secrets_of(settings)
+    repository = Repository(database_url(settings), clock=clock)
+    notifier = Notifier(repository.fleet.revision)
+    repository.sessions.listen(notifier.publish)
+    return ControllerContext(
+        settings=settings,
+        repository=repository,
+        store=ArtifactStore.from_url(store_url(settings)),
+        card=_read_card(settings),
+        cluster_secret=cluster_secret,
+        admin_token=admin_token,
+        notifier=notifier,
+        metrics=ControllerMetrics(),
+        clock=clock,
+        hint=bell,
+    )
+
+
+def create_app(
+    settings: ControllerSettings,
+    *,
+    clock: Callable[[], float] = time.time,
+    has_loop: bool = True,
+) -> FastAPI:
+    """The controller as an ASGI app; `has_loop=False` answers requests but moves nothing on.
+
+    Raises:
+        BaseModelError, StoreUnavailable: see `build_context`.
+    """
+    bell = Bell()
+    context = build_context(settings, clock=clock, bell=bell)
+    app = FastAPI(
+        title="loraplane controller",
+        version=version("loraplane"),
+        # Their pages load scripts from a CDN.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lambda app: _lifespan(app, context, bell if has_loop else None),
+    )
+    app.state.context = context
+    app.state.snapshots = internal.SnapshotCache()
+    app.state.uploads = Uploads(
+        context.uploads_dir,
+        max_bytes=settings.max_upload_bytes,
+        max_concurrent=settings.max_concurrent_uploads,
+    )
+    app.state.is_loop_running = lambda: not has_loop
+    for router in ROUTERS:
+        app.include_router(router)
+    problems.install(app)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(
+    app: FastAPI, context: ControllerContext, bell: Bell | None
+) -> AsyncIterator[None]:
+    await context.repository.prepare()
+    context.notifier.publish(await context.repository.fleet.revision())
+    await asyncio.to_thread(app.state.uploads.open)
+    tasks = [asyncio.create_task(context.notifier.run(), name="notifier")]
+    if bell is not None:
+        loop = ControllerLoop(context)
+        bell.connect(loop.hint)
+        tasks.append(asyncio.create_task(loop.run(), name="loop"))
+        tasks[-1].add_done_callback(_report_end)
+        app.state.is_loop_running = lambda: not tasks[-1].done()
+    try:
+        yield
+    finally:
+        context.notifier.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(app.state.uploads.close)
+        await context.repository.close()
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("loop_ended", exc_info=error)
+
+
+def _read_card(settings: ControllerSettings) -> BaseModelCard | None:
+    if settings.model is None:
+        return None
+    return read_base_model(Path(settings.model), name=settings.fleet)

@@ -1,0 +1,86 @@
+"""/internal/v1: what engines pull and report. Engines' token alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+
+from adapters.errors import ArtifactTooLarge
+from serving.contract import FleetSnapshot, decode_report, encode, hash_key
+from serving.controller.auth import Context, Engine
+from serving.controller.context import ControllerContext, store_url
+from serving.controller.errors import RequestInvalid
+from serving.controller.snapshot import compile_snapshot
+
+router = APIRouter(prefix="/internal/v1", tags=["internal"], include_in_schema=False)
+
+MAX_WAIT_SECONDS = 60.0
+MAX_REPORT_BYTES = 16 * 1024**2
+"""About 40,000 adapters' counts; arbitrary."""
+
+
+class SnapshotCache:
+    """The last compiled snapshot: many engines ask for the same revision."""
+
+    def __init__(self) -> None:
+        self._revision, self._body = -1, b""
+
+    async def fetch(self, context: ControllerContext) -> tuple[int, bytes]:
+        """(revision, JSON) of a snapshot that is at least as new as the notifier's revision."""
+        if self._revision < context.notifier.revision or self._revision < 0:
+            snapshot = await read_snapshot(context)
+            if snapshot.revision >= self._revision:
+                self._revision, self._body = snapshot.revision, encode(snapshot)
+        return self._revision, self._body
+
+
+async def read_snapshot(context: ControllerContext) -> FleetSnapshot:
+    """Compile the present rows."""
+    return compile_snapshot(
+        await context.repository.fleet.snapshot_rows(),
+        fleet=context.settings.fleet,
+        store_url=store_url(context.settings),
+        gate_key_hash=hash_key(context.gate_key, cluster_secret=context.cluster_secret),
+    )
+
+
+@router.get("/snapshot")
+async def pull_snapshot(
+    request: Request,
+    context: Context,
+    _caller: Engine,
+    after: Annotated[int, Query(ge=-1)] = -1,
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
+) -> Response:
+    """The snapshot, as soon as its revision is above `after`; 304 when none comes in time."""
+    if not await context.notifier.wait_beyond(after, wait):
+        return Response(status_code=304)
+    cache: SnapshotCache = request.app.state.snapshots
+    revision, body = await cache.fetch(context)
+    headers = {"ETag": f'"{revision}"', "Cache-Control": "no-store"}
+    return Response(body, media_type="application/json", headers=headers)
+
+
+@router.post("/engines/{engine_id}/report", status_code=204)
+async def take_report(
+    engine_id: str, request: Request, context: Context, _caller: Engine
+) -> Response:
+    """Keep one engine's observation."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_REPORT_BYTES:
+            raise ArtifactTooLarge(what="engine report", limit=MAX_REPORT_BYTES)
+    try:
+        report = decode_report(bytes(body))
+    except msgspec.DecodeError as exc:
+        place = {"code": "report", "subject": "body", "title": str(exc)[:300]}
+        raise RequestInvalid(errors=[place]) from exc
+    if report.engine_id != engine_id:
+        place = {"code": "engine_id", "subject": "body.engine_id", "title": "not the path's"}
+        raise RequestInvalid(errors=[place])
+    await context.repository.fleet.record_report(report)
+    context.hint()
+    return Response(status_code=204)

@@ -1,0 +1,76 @@
+"""/healthz, /readyz, /metrics, /dashboard: open to all, so they name no tenant and no adapter."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from serving.controller.auth import Context
+from serving.controller.dashboard import load_asset
+from serving.controller.errors import NotFound, RegistryUnavailable
+from serving.controller.routes.engines import engine_state
+
+router = APIRouter(tags=["operations"])
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request, context: Context) -> Response:
+    """The registry answers and the loop runs; 503 with the reason otherwise."""
+    reasons = []
+    try:
+        await context.repository.fleet.revision()
+    except RegistryUnavailable:
+        reasons.append("registry_unavailable")
+    if not request.app.state.is_loop_running():
+        reasons.append("loop_stopped")
+    body = {"status": "not ready" if reasons else "ready", "reasons": reasons}
+    return JSONResponse(body, 503 if reasons else 200)
+
+
+@router.get("/metrics")
+async def metrics(context: Context) -> Response:
+    """Prometheus text format."""
+    repository = context.repository
+    context.metrics.show_versions(await repository.versions.count_by_state())
+    engines = await repository.fleet.engines()
+    states = Counter({"ready": 0, "starting": 0, "unreachable": 0})
+    states.update(engine_state(engine, context) for engine in engines)
+    revision = await repository.fleet.revision()
+    lags = {
+        engine.report.engine_id: max(0, revision - engine.report.revision)
+        for engine in engines
+        if engine_state(engine, context) != "unreachable"
+    }
+    context.metrics.show_engines(states, lags)
+    return Response(context.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/dashboard", include_in_schema=False)
+async def dashboard() -> Response:
+    """The page; it asks for a token and reads the API with it."""
+    return await dashboard_asset("index.html")
+
+
+@router.get("/dashboard/{name}", include_in_schema=False)
+async def dashboard_asset(name: str) -> Response:
+    """One of the page's files."""
+    asset = load_asset(name)
+    if asset is None:
+        raise NotFound(kind="file", name=name)
+    body, media_type = asset
+    return Response(body, media_type=media_type, headers=_PAGE_HEADERS)
