@@ -43,14 +43,15 @@ def create_key(
     tenant: _Tenant,
     name: Annotated[str, option("--name", help="What the key is for.")] = "default",
     scopes: Annotated[
-        str, option("--scopes", help="Comma-separated: inference, base, upload, manage.")
-    ] = "inference",
+        str, option("--scopes", help="Comma-separated: inference, base, read, push, promote.")
+    ] = "inference,read,push",
     fallback: Annotated[
         str,
         option("--fallback", help="none, or base: the base model answers in an adapter's stead."),
     ] = "none",
     expires_at: Annotated[
-        float | None, option("--expires-at", help="Unix seconds; never, when left out.")
+        str | None,
+        option("--expires-at", help="RFC 3339 time or Unix seconds; never, if left out."),
     ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,

@@ -202,12 +202,11 @@ class Fleet:
         return dict(json.loads(path.read_text()))
 
     def children(self, word: str) -> list[int]:
-        """Pids of our direct children whose command line has the word."""
-        assert self.process is not None
-        listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        """Pids of the supervised processes whose command line has the word."""
+        pids = [path.read_text().strip() for path in (self.data_dir / "run").glob("*.pid")]
         return [
             int(pid)
-            for pid in listing.split()
+            for pid in pids
             if word in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
         ]
 

