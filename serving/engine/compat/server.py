@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from argparse import Namespace
+from importlib.metadata import version
 from typing import Any
 
 import prometheus_client
@@ -19,7 +20,6 @@ from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.serve.engine.serving import BaseServing
 from vllm.v1.engine.output_processor import OutputProcessor
 
-from serving import __version__
 from serving.engine.compat.install import (
     WORKER_HOOKS,
     missing_hooks,
@@ -92,7 +92,7 @@ async def _find_unhooked(engine_client: Any, settings: EngineSettings) -> dict[s
 def _describe(vllm_config: Any, build: str, unhooked: dict[str, str]) -> EngineDescription:
     lora, model = vllm_config.lora_config, vllm_config.model_config
     return EngineDescription(
-        build=f"vllm {build} / loraplane {__version__}",
+        build=f"vllm {build} / loraplane {version('loraplane')}",
         dtype=str(model.dtype).removeprefix("torch."),
         gpu_slots=lora.max_loras,
         cpu_slots=lora.max_cpu_loras,
