@@ -80,7 +80,7 @@ def _lock(path: Path, how: int) -> int | None:
     """A descriptor that holds the folder's lock; None when it is gone, or held by another."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         fcntl.flock(descriptor, how)
