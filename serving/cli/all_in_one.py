@@ -13,7 +13,7 @@ from serving.cli.supervisor import ChildSpec, Supervisor, wait_until
 from serving.settings import ControllerSettings, EngineSettings, ensure_secret
 
 _CONTROLLER_STOP_SECONDS = 20.0
-_ENGINE_STOP_SECONDS = 60.0
+_ENGINE_STOP_SECONDS = 90.0
 """Longer than the engine's own drain, so that SIGKILL is the exception."""
 
 

@@ -45,17 +45,21 @@ def up(
 ) -> None:
     """Run a controller and engines here until Ctrl-C; the embedded form of the whole product."""
     from serving.cli.all_in_one import UpPlan, run_all
-    from serving.settings import ControllerSettings
+    from serving.engine.profile import ProfileInvalid, read_profile
+    from serving.settings import ControllerSettings, EngineSettings
 
-    given = {
+    given: dict[str, Any] = {
         "model": model, "gpu_slots": gpu_slots, "cpu_slots": cpu_slots, "max_rank": max_rank,
         "max_model_len": max_model_len, "dtype": dtype, "profile": profile,
     }  # fmt: skip
-    if model is None and profile is None:
-        raise UsageError_("There is no base model.", fix="Give --model FOLDER_OR_HUB_ID.")
+    try:
+        # Here and not in a child that would be started again and again.
+        shape = read_profile(EngineSettings.from_environment(**given))
+    except ProfileInvalid as exc:
+        raise UsageError_(str(exc), fix="Options: --help. All fields: docs/settings.md.") from exc
     settings = ControllerSettings.from_environment(
-        data_dir=data_dir, controller_port=controller_port, model=model, max_rank=max_rank,
-        dtype=dtype,
+        data_dir=data_dir, controller_port=controller_port, model=shape.model,
+        max_rank=shape.max_rank, dtype=shape.dtype,
     )  # fmt: skip
     plan = UpPlan(
         controller=settings,
@@ -84,12 +88,17 @@ def engine(
 ) -> None:
     """Run one engine: vLLM's OpenAI server with our plugin, from an engine profile."""
     from serving.engine.launch import run_engine
+    from serving.engine.profile import ProfileInvalid
+    from serving.engine.runtime import SecretMissing
 
-    given = {
+    given: dict[str, Any] = {
         "model": model, "gpu_slots": gpu_slots, "cpu_slots": cpu_slots, "max_rank": max_rank,
         "max_model_len": max_model_len, "dtype": dtype,
     }  # fmt: skip
-    run_engine(profile, {key: value for key, value in given.items() if value is not None})
+    try:
+        run_engine(profile, {key: value for key, value in given.items() if value is not None})
+    except (ProfileInvalid, SecretMissing) as exc:
+        raise UsageError_(str(exc)) from exc
 
 
 def check(

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from serving.engine.profile import EngineProfile
 from serving.settings import ControllerSettings, EngineSettings
 
-PAGE = Path("docs/settings.md")
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 
 _HEAD = """# Settings
 
@@ -26,35 +31,63 @@ controller find it by `LORAPLANE_URL` and `LORAPLANE_TOKEN`.
 
 def render() -> str:
     """The whole page."""
-    sections = [
-        ("Controller", "`loraplane controller`, and the controller in `loraplane up`.",
-         ControllerSettings),
-        ("Engine", "`loraplane engine`: where it is and whom it reports to. `loraplane up` sets "
-         "most of these for the engines that it starts.", EngineSettings),
-    ]  # fmt: skip
-    profile = _profile_class()
-    if profile is not None:
-        text = "How vLLM is run: a YAML file given as `--profile`, then flags, which win."
-        sections.append(("Engine profile", text, profile))
-    return _HEAD + "".join(_section(*section) for section in sections)
+    controller = "`loraplane controller`, and the controller in `loraplane up`."
+    engine = (
+        "`loraplane engine`: where it is, whom it reports to, and the profile's main fields. "
+        "`loraplane up` sets most of these for the engines that it starts."
+    )
+    profile = (
+        "How vLLM is run: a YAML file of these fields, given as `--profile`. The options of "
+        "`loraplane up` and `loraplane engine` win over it."
+    )
+    return (
+        _HEAD
+        + _section("Controller", controller, _variables(ControllerSettings))
+        + _section("Engine", engine, _variables(EngineSettings))
+        + _section("Engine profile", profile, _profile_fields(EngineProfile))
+    )
 
 
-def _profile_class() -> Any:
-    from serving.engine.profile import EngineProfile
+def _section(title: str, text: str, rows: list[str]) -> str:
+    head = ["| name | type | default | meaning |", "| --- | --- | --- | --- |"]
+    return f"\n## {title}\n\n{text}\n\n" + "\n".join([*head, *rows]) + "\n"
 
-    return EngineProfile
 
-
-def _section(title: str, text: str, settings: Any) -> str:
-    rows = ["| variable | type | default | meaning |", "| --- | --- | --- | --- |"]
+def _variables(settings: Any) -> list[str]:
     hints = get_type_hints(settings)
-    for item in dataclasses.fields(settings):
-        doc = str(item.metadata.get("doc", ""))
-        rows.append(
-            f"| `LORAPLANE_{item.name.upper()}` | {_type_name(hints[item.name])} "
-            f"| {_default(item)} | {doc} |"
-        )
-    return f"\n## {title}\n\n{text}\n\n" + "\n".join(rows) + "\n"
+    return [
+        f"| `LORAPLANE_{item.name.upper()}` | {_type_name(hints[item.name])} | {_default(item)} "
+        f"| {_cell(item.metadata.get('doc', ''))} |"
+        for item in dataclasses.fields(settings)
+    ]
+
+
+def _profile_fields(profile: Any) -> list[str]:
+    hints, docs = get_type_hints(profile), _attribute_docstrings(profile)
+    return [
+        f"| `{item.name}` | {_type_name(hints[item.name])} | {_default(item)} "
+        f"| {_cell(docs.get(item.name, ''))} |"
+        for item in dataclasses.fields(profile)
+    ]
+
+
+def _attribute_docstrings(owner: type) -> dict[str, str]:
+    """The string below each field; Python keeps it in the source alone."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef))
+    return {
+        field.target.id: text.value.value
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "or").split())
 
 
 def _type_name(hint: Any) -> str:
@@ -65,7 +98,9 @@ def _type_name(hint: Any) -> str:
 def _default(item: dataclasses.Field[Any]) -> str:
     if item.default is dataclasses.MISSING:
         return "(computed)" if item.default_factory is not dataclasses.MISSING else "(required)"
-    return "" if item.default is None else f"`{item.default}`"
+    if isinstance(item.default, tuple):
+        return ", ".join(f"`{value}`" for value in item.default)
+    return "" if item.default in (None, "") else f"`{item.default}`"
 
 
 def main(arguments: list[str]) -> int:
