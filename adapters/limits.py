@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adapters.base_model import DEFAULT_TARGET_MODULES
+from adapters.tensor_values import ENGINE_NUMBERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,10 @@ class EngineLimits:
     dtype: str = "float32"
     target_modules: tuple[str, ...] = DEFAULT_TARGET_MODULES
     """Last names of the modules that the engine wraps."""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ENGINE_NUMBERS:
+            raise ValueError(f"dtype {self.dtype!r} is none of {sorted(ENGINE_NUMBERS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

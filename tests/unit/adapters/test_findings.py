@@ -37,6 +37,10 @@ def _drop_module(old: dict[str, Array]) -> dict[str, Array]:
     return {key: value for key, value in old.items() if ".layers.1.mlp.up_proj." not in key}
 
 
+def _foreign_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+
+
 def _costly_targets(folder: Path, card: BaseModelCard) -> None:
     # Selects everything, but with more repetitions than are evaluated here.
     edit_config(folder, target_modules=r"(?:.*?(?:a|b).*?)?.*.*.*.*_proj")
@@ -47,7 +51,7 @@ def _costly_targets(folder: Path, card: BaseModelCard) -> None:
 OTHERS: dict[str, Edit] = {
     "tensors_missing": lambda folder, card: (folder / TENSORS).unlink(),
     "file_ignored": lambda folder, card: (folder / "README.md").touch(),
-    "tokenizer_ignored": lambda folder, card: (folder / "tokenizer.json").write_text("{}") and None,
+    "tokenizer_ignored": lambda folder, card: _foreign_tokenizer(folder),
     "fingerprint_absent": lambda folder, card: None,
     "config_field_unknown_empty": lambda folder, card: edit_config(folder, use_quantum=None),
     "target_pattern_unchecked": _costly_targets,

@@ -11,7 +11,7 @@ import pytest
 
 from adapters.errors import TensorFileInvalid
 from adapters.tensor_index import MAX_HEADER_BYTES, MAX_NAME_LENGTH, parse_header, read_tensor_index
-from tests.builders.tensor_files import pack, write_tensors
+from tests.builders.tensor_files import Array, pack, write_tensors
 
 
 def entry(start: int = 0, end: int = 4, **fields: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def reason_of(tmp_path: Path, content: bytes) -> str:
 
 
 def test_names_shapes_types_and_places_are_read(tmp_path: Path) -> None:
-    tensors = {"b": np.zeros((2, 3), np.float16), "a": np.ones(5, np.float32)}
+    tensors: dict[str, Array] = {"b": np.zeros((2, 3), np.float16), "a": np.ones(5, np.float32)}
 
     index = read_tensor_index(write_tensors(tmp_path / "file", tensors))
 
