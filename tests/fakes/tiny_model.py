@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
@@ -79,6 +79,19 @@ class TinyModel:
                     return self._greedy(prompt, max_tokens)
             self._model.set_adapter(key)
             return self._greedy(prompt, max_tokens)
+
+    def read(self, tokens: Sequence[int], *, key: str | None) -> torch.Tensor:
+        """Log probabilities [position, vocabulary] of one teacher-forced pass."""
+        with self._lock, torch.inference_mode():
+            if key is None:
+                with self._model.disable_adapter():
+                    return self._log_probabilities(tokens)
+            self._model.set_adapter(key)
+            return self._log_probabilities(tokens)
+
+    def _log_probabilities(self, tokens: Sequence[int]) -> torch.Tensor:
+        logits = self._model(input_ids=torch.tensor([list(tokens)])).logits[0]
+        return torch.log_softmax(logits.float(), dim=-1)
 
     def _greedy(self, prompt: Sequence[int], max_tokens: int) -> Generated:
         tokens: list[int] = []
