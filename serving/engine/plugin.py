@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Any
 
 
@@ -12,8 +13,25 @@ def register() -> None:
     install()
 
 
-def endpoint_plugin() -> Any:
-    """`vllm.endpoint_plugins`: connects the API server to our runtime before its socket opens."""
-    from serving.engine.compat.server import LoraplaneEndpoints
+class EndpointPlugin:
+    """`vllm.endpoint_plugins`: connects the API server to our runtime before its socket opens.
 
-    return LoraplaneEndpoints()
+    vLLM logs and forgets a plugin that cannot be imported, but lets `init_state` fail the start. So
+    all that could fail is imported there.
+    """
+
+    name = "loraplane"
+    required_tasks = ("generate",)
+
+    def attach_router(self, app: Any) -> None:
+        """Nothing: our own routes are answered by the middleware."""
+
+    async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
+        """Connect; an error here keeps the server from starting.
+
+        Raises:
+            VllmNotTested, HooksMissing, ImportError: see `compat.server.connect`.
+        """
+        from serving.engine.compat.server import connect
+
+        await connect(engine_client, state)

@@ -13,6 +13,14 @@ from bench.fixtures.base_model import tiny_base
 from tests.e2e.fleet import Fleet, running
 
 GPU_SLOTS, CPU_SLOTS = 3, 6
+PROFILE = {
+    "kv_cache_gib": 1,
+    "enforce_eager": True,
+    "max_num_batched_tokens": 256,
+    "dtype": "float32",
+    "max_model_len": 512,
+    "max_rank": 16,
+}
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +38,10 @@ def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 @pytest.fixture(scope="session")
 def fleet(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Shared by all tests: each uses tenants of its own."""
-    options = {"--gpu-slots": str(GPU_SLOTS), "--cpu-slots": str(CPU_SLOTS)}
-    with running(Fleet(base, tmp_path_factory.mktemp("fleet"), options)) as started:
+    folder = tmp_path_factory.mktemp("fleet")
+    # Fewer places in memory than the profile's rule allows, so that both caches evict.
+    profile = {**PROFILE, "gpu_slots": GPU_SLOTS, "cpu_slots": CPU_SLOTS, "waived": ["cpu_slots"]}
+    with running(Fleet(base, folder, profile)) as started:
         yield started
 
 

@@ -33,6 +33,7 @@ class Fleet:
 
     base: Path
     data_dir: Path
+    profile: dict[str, Any]
     options: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     controller_port: int = field(default_factory=free_port)
@@ -53,12 +54,11 @@ class Fleet:
             "--data-dir": str(self.data_dir),
             "--controller-port": str(self.controller_port),
             "--engine-port": str(self.engine_port),
-            "--dtype": "float32",
-            "--max-model-len": "512",
-            "--max-rank": "16",
+            "--profile": str(self.data_dir / "profile.yaml"),
             **self.options,
         }
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        (self.data_dir / "profile.yaml").write_text(json.dumps(self.profile))
         with (self.data_dir / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [

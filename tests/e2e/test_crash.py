@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.conftest import PROFILE
 from tests.e2e.fleet import Fleet, running
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -24,8 +25,8 @@ SETTLED = {"live", "superseded"}
 
 @pytest.fixture(scope="module")
 def own_fleet(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    options = {"--gpu-slots": "3", "--cpu-slots": "12"}
-    with running(Fleet(base, tmp_path_factory.mktemp("crash"), options)) as fleet:
+    profile = {**PROFILE, "gpu_slots": 3, "cpu_slots": 12}
+    with running(Fleet(base, tmp_path_factory.mktemp("crash"), profile)) as fleet:
         yield fleet
 
 

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.builders.trap_adapter import make_trap_adapter
+from tests.e2e.conftest import PROFILE
 from tests.e2e.fleet import Fleet, running
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -157,7 +158,7 @@ def test_without_the_zeroing_of_blocks_the_same_traffic_does_poison_others(
 ) -> None:
     """The control: it shows that the test above can fail."""
     environment = {"LORAPLANE_WITHOUT_HOOKS": "kv_zeroing"}
-    with running(Fleet(base, tmp_path / "fleet", environment=environment)) as unprotected:
+    with running(Fleet(base, tmp_path / "fleet", PROFILE, environment=environment)) as unprotected:
         neighbour = poison(unprotected, "acme", adapters, tmp_path)
 
     assert neighbour.wrong != []

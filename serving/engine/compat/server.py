@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from argparse import Namespace
 from importlib.metadata import version
 from typing import Any
 
 import prometheus_client
 import structlog
-from vllm.entrypoints.openai.engine.protocol import ErrorResponse
 from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.engine.serving import BaseServing
 from vllm.v1.engine.output_processor import OutputProcessor
 
@@ -43,38 +42,29 @@ class HooksMissing(RuntimeError):
         super().__init__(f"could not hook into vLLM: {missing}")
 
 
-class LoraplaneEndpoints:
-    """vLLM endpoint plugin: builds the runtime before the socket opens."""
+async def connect(engine_client: Any, state: Any) -> None:
+    """Check version and hooks, install the API hooks, make the runtime, start the agent.
 
-    name = "loraplane"
-    required_tasks = ("generate",)
-
-    def attach_router(self, app: Any) -> None:
-        """Our own routes are answered by the middleware; here nothing is added."""
-
-    async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
-        """Check version and hooks, install the API hooks, start the agent.
-
-        Raises:
-            VllmNotTested: vLLM is outside the tested range.
-            HooksMissing: a hook could not be installed and was not left out on purpose.
-        """
-        settings = EngineSettings.from_environment()
-        build = require_tested_vllm(allow_untested=settings.allow_untested_vllm)
-        unhooked = await _find_unhooked(engine_client, settings)
-        models: OpenAIServingModels = state.openai_serving_models
-        engine = VllmEngine(
-            engine_client,
-            lambda: int(models.lora_id_counter.inc(1)),
-            settings.facts_path,
-            _describe(state.vllm_config, build, unhooked),
-        )
-        runtime = EngineRuntime(settings, engine, registry=prometheus_client.REGISTRY)
-        _hook_models(models, runtime)
-        _hook_lookup(runtime, engine)
-        _hook_statistics(engine_client.output_processor, runtime, engine)
-        set_runtime(runtime)
-        await runtime.start()
+    Raises:
+        VllmNotTested: vLLM is outside the tested range.
+        HooksMissing: a hook could not be installed and was not left out on purpose.
+    """
+    settings = EngineSettings.from_environment()
+    build = require_tested_vllm(allow_untested=settings.allow_untested_vllm)
+    unhooked = await _find_unhooked(engine_client, settings)
+    models: OpenAIServingModels = state.openai_serving_models
+    engine = VllmEngine(
+        engine_client,
+        lambda: int(models.lora_id_counter.inc(1)),
+        settings.facts_path,
+        _describe(state.vllm_config, build, unhooked),
+    )
+    runtime = EngineRuntime(settings, engine, registry=prometheus_client.REGISTRY)
+    _hook_models(models, runtime)
+    _hook_lookup(runtime, engine)
+    _hook_statistics(engine_client.output_processor, runtime, engine)
+    set_runtime(runtime)
+    await runtime.start()
 
 
 async def _find_unhooked(engine_client: Any, settings: EngineSettings) -> dict[str, str]:
