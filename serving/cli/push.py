@@ -19,7 +19,7 @@ from adapters.errors import NameError_
 from adapters.identity import AdapterName, TenantId, VersionId, parse_adapter_name
 from serving.cli import views
 from serving.cli.client import ControllerClient, Json
-from serving.cli.errors import TookTooLong, UsageError_, VerdictRefused
+from serving.cli.errors import RequestRefused, TookTooLong, UsageError_, VerdictRefused
 from serving.cli.options import (
     DEFAULT_URL,
     AsJson,
@@ -67,7 +67,7 @@ def push(
     if promote not in {"auto", "manual"}:
         raise UsageError_(f"--promote is auto or manual, not {promote!r}.")
     files = artifact_files(folder)
-    with connect(url, token) as client, _progress(hidden=as_json) as progress:
+    with connect(url, token) as client, progress_bars(hidden=as_json) as progress:
         form = {"promote": promote}
         if suite:
             form["suite"] = _store_suite(client, owner, suite)
@@ -82,12 +82,24 @@ def push(
                 timeout_seconds=timeout,
                 is_manual=promote == "manual",
             )
+            version = explain(client, identity, version)
     if as_json:
         views.print_json(version)
     else:
         views.out.print(f"{tenant}/{adapter}@{_number(version)}: {version.get('state')}")
     if version.get("state") in _REFUSED:
         raise VerdictRefused({"name": f"{tenant}/{adapter}@{_number(version)}", **version})
+
+
+def explain(client: ControllerClient, version: VersionId, shown: Json) -> Json:
+    """The version with the gate's reasons, where there is a report and no PASS."""
+    if shown.get("state") not in {"failed", "inconclusive"}:
+        return shown
+    try:
+        report: Json = client.fetch(version_path(version) + "/report")
+    except RequestRefused:
+        return shown
+    return {**shown, "reasons": report.get("reasons") or []}
 
 
 def artifact_files(folder: Path) -> list[Path]:
@@ -193,7 +205,8 @@ def _store_suite(client: ControllerClient, tenant: TenantId, suite: str) -> str:
     return name
 
 
-def _progress(*, hidden: bool) -> Progress:
+def progress_bars(*, hidden: bool) -> Progress:
+    """Bars on standard error, so that standard output is the answer alone."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

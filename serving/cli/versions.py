@@ -22,6 +22,7 @@ from serving.cli.options import (
     read_version,
     version_path,
 )
+from serving.cli.push import follow, progress_bars
 
 
 def ls(
@@ -94,13 +95,20 @@ def promote(
         str | None,
         option("--override-reason", help="Why a version without PASS may go live; it is audited."),
     ] = None,
+    wait: Annotated[bool, option("--wait/--no-wait", help="Follow it until it is live.")] = False,
+    timeout: Annotated[float, option("--timeout", help="Longest wait, in seconds.")] = 600.0,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
     """Move the adapter's alias to a version, once every ready engine has proven it."""
+    identity = read_version(version)
     body: Json = {"override_reason": override_reason} if override_reason else {}
-    _move(version_path(read_version(version)) + "/promote", body, as_json, connect(url, token))
+    with connect(url, token) as client, progress_bars(hidden=as_json) as progress:
+        moved: Json = client.send("POST", version_path(identity) + "/promote", body)
+        if wait:
+            moved = follow(client, identity, progress=progress, timeout_seconds=timeout)
+    _print_moved(moved, as_json=as_json)
 
 
 def rollback(
@@ -122,6 +130,10 @@ def retire(
 def _move(path: str, body: Json, as_json: bool, client: ControllerClient) -> None:
     with client:
         moved: Json = client.send("POST", path, body) or {}
+    _print_moved(moved, as_json=as_json)
+
+
+def _print_moved(moved: Json, *, as_json: bool) -> None:
     if as_json:
         views.print_json(moved)
     else:
