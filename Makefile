@@ -48,7 +48,7 @@ format: install ## Format the sources
 fixtures: install ## Build the base models and train the tenants' adapters
 	$(BIN)/python -m bench.fixtures
 
-bench: install ## Run the bench scenarios; results in bench/results
+bench: install ## List the bench scenarios and how to run each
 	$(BIN)/python -m bench.scenarios
 
 golden: install ## Rewrite the golden files; review the diff
