@@ -11,7 +11,7 @@ from serving.contract import FleetSnapshot, VersionEntry, VersionState
 from serving.engine.admission import Admission, AdmissionTimeout
 from serving.engine.artifacts import LocalArtifacts
 from serving.engine.converge import Abort, Action, Fetch, ForgetArtifact, Load, Probe, Remove, Stage
-from serving.engine.ledger import Ledger
+from serving.engine.ledger import TRANSIENT, Ledger
 from serving.engine.metrics import EngineMetrics
 from serving.engine.ports import EngineBusy, EnginePort, EngineUnavailable, LoadRefused
 from serving.engine.prober import run_probe
@@ -66,9 +66,10 @@ class Actions:
         return [name for name in sorted(facts.non_finite) if self.ledger.quarantine(name, detail)]
 
     def refused_at_request(self, entry: VersionEntry, refused: LoadRefused) -> None:
-        """A version that was proven could not be loaded again: its bytes are not trusted now."""
+        """A proven version could not be loaded again: its bytes are read anew, and soon."""
         self.artifacts.distrust(entry.digest)
-        self._fail_load(entry, refused.reason, refused.detail)
+        self._metrics.load_failed(refused.reason)
+        self.ledger.fail(entry, refused.reason, refused.detail, now=self.now(), backoff=TRANSIENT)
 
     async def _fetch(self, entry: VersionEntry, store_url: str) -> None:
         self.ledger.begin(entry, VersionState.FETCHING)

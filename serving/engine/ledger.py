@@ -111,13 +111,21 @@ class Ledger:
         record.retry_at = now + TRANSIENT.pause(record.n_failures)
         self._changed()
 
-    def fail(self, entry: VersionEntry, reason: str, detail: str, *, now: float) -> None:
+    def fail(
+        self,
+        entry: VersionEntry,
+        reason: str,
+        detail: str,
+        *,
+        now: float,
+        backoff: Backoff = REFUSED,
+    ) -> None:
         """The version itself is bad."""
         record = self._record(entry)
         if record.stage is Stage.QUARANTINED:
             return
         self._note_failure(record, reason, detail)
-        record.stage, record.retry_at = Stage.FAILED, now + REFUSED.pause(record.n_failures)
+        record.stage, record.retry_at = Stage.FAILED, now + backoff.pause(record.n_failures)
         self._changed()
 
     def quarantine(self, name: str, detail: str) -> bool:

@@ -1,0 +1,197 @@
+"""Leases: what answers a request stays in memory, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from serving.engine.admission import Admission, AdmissionTimeout
+from serving.engine.ports import EngineUnavailable, LoadRefused
+from tests.fakes.engine_port import FakeEnginePort
+
+
+def room(
+    tmp_path: Path, *, cpu_slots: int = 2, importance: dict[str, int] | None = None
+) -> tuple[Admission, FakeEnginePort]:
+    for name in "abcdef":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text(name)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "weights").write_text("REFUSE")
+    port = FakeEnginePort(cpu_slots=cpu_slots)
+    levels = importance or {}
+    admission = Admission(
+        port,
+        cpu_slots=cpu_slots,
+        path_of=lambda name: str(tmp_path / name),
+        importance_of=lambda name: levels.get(name, 2),
+    )
+    return admission, port
+
+
+async def use(admission: Admission, name: str) -> None:
+    (await admission.lease(name, wait_seconds=1)).release()
+
+
+async def test_the_least_recently_used_idle_adapter_makes_room(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+
+    for name in ("a", "b", "a", "c"):
+        await use(admission, name)
+
+    assert admission.resident == tuple(port.cached) == ("a", "c")
+
+
+async def test_ten_requests_for_one_adapter_are_one_load(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+
+    leases = await asyncio.gather(*(admission.lease("a", wait_seconds=1) for _ in range(10)))
+
+    assert port.loads["a"].loads_disk == 1
+    assert admission.claims("a") == 10
+    for lease in leases:
+        lease.release()
+        lease.release()
+    assert admission.claims("a") == 0
+
+
+async def test_a_leased_adapter_is_never_evicted(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+    held = await admission.lease("a", wait_seconds=1)
+
+    for name in ("b", "c", "d"):
+        await use(admission, name)
+
+    assert "a" in port.cached
+    held.release()
+
+
+async def test_an_adapter_that_the_engine_still_works_on_is_not_evicted(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+    await use(admission, "a")
+    port.requests["a"] = 1
+
+    for name in ("b", "c"):
+        await use(admission, name)
+
+    assert set(port.cached) == {"a", "c"}
+
+
+async def test_waiting_for_room_is_bounded_and_leaves_no_trace(tmp_path: Path) -> None:
+    admission, _ = room(tmp_path)
+    held = [await admission.lease(name, wait_seconds=1) for name in "ab"]
+
+    with pytest.raises(AdmissionTimeout):
+        await admission.lease("c", wait_seconds=0.05)
+
+    assert admission.claims("c") == 0
+    for lease in held:
+        lease.release()
+    await use(admission, "d")
+    assert "d" in admission.resident
+
+
+async def test_who_asked_first_gets_the_first_free_place(tmp_path: Path) -> None:
+    admission, _ = room(tmp_path, cpu_slots=1)
+    held = await admission.lease("a", wait_seconds=1)
+    order: list[str] = []
+
+    async def ask(name: str) -> None:
+        lease = await admission.lease(name, wait_seconds=5)
+        order.append(name)
+        await asyncio.sleep(0)
+        lease.release()
+
+    waiting = []
+    for name in "bcd":
+        waiting.append(asyncio.create_task(ask(name)))
+        await asyncio.sleep(0)
+    held.release()
+    await asyncio.gather(*waiting)
+
+    assert order == ["b", "c", "d"]
+
+
+async def test_a_cancelled_request_gives_up_its_claim(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+    port.may_read.clear()
+    task = asyncio.create_task(admission.lease("a", wait_seconds=5))
+    await asyncio.sleep(0.01)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert admission.claims("a") == 0
+    port.may_read.set()
+    await use(admission, "b")
+    assert admission.leased == frozenset()
+
+
+async def test_a_refused_adapter_evicts_nobody(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+    for name in "ab":
+        await use(admission, name)
+
+    with pytest.raises(LoadRefused):
+        await admission.lease("bad", wait_seconds=1)
+
+    assert admission.resident == tuple(port.cached) == ("a", "b")
+    assert admission.claims("bad") == 0
+
+
+async def test_a_victim_that_is_asked_for_again_is_read_again(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+    for name in "ab":
+        await use(admission, name)
+    port.may_read.clear()
+    first = asyncio.create_task(admission.lease("c", wait_seconds=5))
+    await asyncio.sleep(0.01)
+    again = asyncio.create_task(admission.lease("a", wait_seconds=5))
+    await asyncio.sleep(0.01)
+    port.may_read.set()
+
+    leases = await asyncio.gather(first, again)
+
+    assert set(port.cached) == {"a", "c"} == set(admission.resident)
+    for lease in leases:
+        lease.release()
+
+
+async def test_a_candidate_takes_the_place_of_the_least_important(tmp_path: Path) -> None:
+    admission, _ = room(tmp_path, importance={"a": 2, "b": 1, "c": 0})
+    for name in "ab":
+        await use(admission, name)
+
+    await use(admission, "c")
+
+    assert set(admission.resident) == {"a", "c"}
+
+
+async def test_what_could_not_be_removed_still_counts(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+    await use(admission, "a")
+    port.is_down = True
+
+    with pytest.raises(EngineUnavailable):
+        await admission.remove("a")
+    assert admission.resident == ("a",)
+
+    port.is_down = False
+    await admission.remove("a")
+    assert admission.resident == () == tuple(port.cached)
+
+
+async def test_stopping_ends_loads_that_run(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+    port.may_read.clear()
+    task = asyncio.create_task(admission.lease("a", wait_seconds=5))
+    await asyncio.sleep(0.01)
+
+    await admission.stop()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert port.n_reading == 0

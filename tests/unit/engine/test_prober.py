@@ -1,0 +1,80 @@
+"""A loaded version answers as the gate recorded, or is not proven."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serving.contract import Probe, ProbeCase
+from serving.engine.ports import GeneratedTokens
+from serving.engine.prober import judge_case, run_probe
+from tests.fakes.engine_port import FakeEnginePort, answer_of
+
+PROBE = Probe(
+    cases=[ProbeCase([1, 2], [10, 11, 12], [-0.1, -0.2, -0.3])],
+    max_mean_delta_nats=0.05,
+    tie_margin_nats=0.01,
+)
+
+
+def answer(tokens: list[int], logprobs: list[float], margin: float = 1.0) -> GeneratedTokens:
+    return GeneratedTokens(tuple(tokens), tuple(logprobs), (margin,) * len(tokens), True)
+
+
+def reason(found: GeneratedTokens) -> str | None:
+    failure = judge_case(PROBE, 0, found)
+    return failure.reason if failure else None
+
+
+def test_the_recorded_answer_passes() -> None:
+    assert reason(answer([10, 11, 12], [-0.1, -0.2, -0.3])) is None
+
+
+def test_another_token_by_a_clear_margin_fails() -> None:
+    assert reason(answer([10, 99, 12], [-0.1, -0.2, -0.3])) == "probe_tokens"
+
+
+def test_another_token_in_a_near_tie_passes_and_ends_the_comparison() -> None:
+    assert reason(answer([10, 99, 98], [-0.1, -9.0, -9.0], margin=0.01)) is None
+    assert reason(answer([99, 98, 97], [-9.0, -9.0, -9.0], margin=0.01)) is None
+
+
+def test_shifted_logprobs_fail_though_the_tokens_are_equal() -> None:
+    assert reason(answer([10, 11, 12], [-0.2, -0.3, -0.4])) == "probe_logprobs"
+    assert reason(answer([10, 99, 12], [-0.9, -0.2, -0.3], margin=0.0)) == "probe_logprobs"
+
+
+def test_a_short_or_non_finite_answer_fails() -> None:
+    assert reason(answer([10, 11], [-0.1, -0.2])) == "probe_too_short"
+    assert reason(GeneratedTokens((), (), (), False)) == "non_finite"
+
+
+async def test_a_probe_asks_every_case(tmp_path: Path) -> None:
+    port = await loaded(tmp_path, "good weights")
+    right = answer_of(b"good weights", [3, 4], 2)
+    good = ProbeCase([3, 4], list(right.token_ids), list(right.logprobs))
+    bad = ProbeCase([3, 4], [300, 301], [-0.5, -0.5])
+
+    assert await run_probe(port, "a/b@1", Probe([good], 0.1, 0.01)) is None
+    failure = await run_probe(port, "a/b@1", Probe([good, bad], 0.1, 0.01))
+
+    assert failure is not None
+    assert failure.reason == "probe_tokens"
+    assert failure.detail.startswith("case 1")
+
+
+async def test_without_cases_finiteness_is_checked(tmp_path: Path) -> None:
+    good = await loaded(tmp_path / "good", "good")
+    bad = await loaded(tmp_path / "bad", "NAN")
+
+    assert await run_probe(good, "a/b@1", None) is None
+    failure = await run_probe(bad, "a/b@1", Probe([], 0.1, 0.1))
+    assert failure is not None
+    assert failure.reason == "non_finite"
+
+
+async def loaded(folder: Path, text: str) -> FakeEnginePort:
+    folder.mkdir(exist_ok=True)
+    (folder / "weights").write_text(text)
+    port = FakeEnginePort()
+    await port.prefetch("a/b@1", str(folder), ())
+    return port
