@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
 
 from adapters.base_model import BaseModelCard
 from adapters.manifest import manifest_of_folder
@@ -43,6 +46,7 @@ class StepsWorld:
     clock: Clock
     reference: Any
     loop: ControllerLoop = field(init=False)
+    metrics: CollectorRegistry = field(init=False)
 
     def __post_init__(self) -> None:
         self.restart()
@@ -53,7 +57,9 @@ class StepsWorld:
 
     def restart(self) -> None:
         """A new controller process over the same registry and store."""
-        context = _replace_metrics(self.context)
+        # A process has its own metrics; registering a second set in one registry is refused.
+        context = replace(self.context, metrics=ControllerMetrics())
+        self.metrics = context.metrics.registry
         self.loop = ControllerLoop(
             context, reference=cast("ReferenceClient", self.reference), lease_seconds=LEASE_SECONDS
         )
@@ -160,7 +166,7 @@ async def steps_world(
     settings = ControllerSettings(
         **{"data_dir": folder, "model": "the-base", "dtype": "float32", **chosen}
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     clock = Clock()
     repository = Repository(database_url(settings), clock=clock)
     await repository.prepare()
@@ -180,8 +186,3 @@ async def steps_world(
         yield StepsWorld(context, clock, reference)
     finally:
         await repository.close()
-
-
-def _replace_metrics(context: ControllerContext) -> ControllerContext:
-    # A process has its own metrics; registering a second set in one registry is refused.
-    return replace(context, metrics=ControllerMetrics())

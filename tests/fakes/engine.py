@@ -56,6 +56,10 @@ class Faults:
     """Version name -> reason with which loading fails."""
     before_answer: Callable[[str], Awaitable[None]] | None = None
 
+    def check(self, name: str) -> None:
+        if name in self.refuses:
+            raise LoadRefused(self.refuses[name], "a test wants it so")
+
 
 class FakeEngine:
     def __init__(
@@ -144,8 +148,7 @@ class FakeEngine:
     async def _prove(self, entry: VersionEntry, store_url: str) -> VersionReport:
         state, reason, detail = VersionState.PROVEN, None, None
         try:
-            if entry.name in self.faults.refuses:
-                raise LoadRefused(self.faults.refuses[entry.name], "a test wants it so")
+            self.faults.check(entry.name)
             folder = artifact_folder(store_url, entry.digest)
             _verify(folder, entry)
             await asyncio.to_thread(self.model.load, folder, _key(entry.digest))

@@ -1,4 +1,4 @@
-"""A base model with PEFT adapters, on CPU: what the fake engine answers from, by really running it."""
+"""A base model with PEFT adapters, on CPU: what the fakes answer from, by really running it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Generated:
 
 
 class TinyModel:
-    """Thread-safe; one forward pass at a time. Adapter keys are digests: module names take no dot."""
+    """Thread-safe; one pass at a time. Adapter keys are digests: module names take no dot."""
 
     def __init__(self, base: Path) -> None:
         self._lock = threading.Lock()

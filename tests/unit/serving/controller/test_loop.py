@@ -1,4 +1,4 @@
-"""The loop: finds what is due, survives a step that breaks, and never queues one lane on another."""
+"""The loop: finds what is due, survives a step that breaks, and keeps its lanes apart."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -34,15 +34,19 @@ async def claimed(world: StepsWorld) -> VersionRow:
     return row
 
 
+async def until(world: StepsWorld, row: VersionRow, holds: Callable[[VersionRow], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds(await world.row(row.id)):
+            await asyncio.sleep(0.01)
+
+
 async def test_progress_is_written_while_the_step_works(world: StepsWorld) -> None:
     row = await claimed(world)
     lease = Lease(world.repository.work, row, lease_seconds=LEASE_SECONDS)
     keeper = asyncio.create_task(lease.keep())
 
     lease.progress("verify", 3, 8)
-    async with asyncio.timeout(5):
-        while (await world.row(row.id)).progress is None:
-            await asyncio.sleep(0.01)
+    await until(world, row, lambda found: found.progress is not None)
     keeper.cancel()
 
     assert (await world.row(row.id)).progress == {"stage": "verify", "done": 3, "total": 8}
@@ -55,9 +59,7 @@ async def test_a_lease_is_renewed_in_time(world: StepsWorld) -> None:
     keeper = asyncio.create_task(lease.keep())
     world.clock.advance(1000)
 
-    async with asyncio.timeout(5):
-        while ((await world.row(row.id)).lock_expires_at or 0) < world.clock.now:
-            await asyncio.sleep(0.01)
+    await until(world, row, lambda found: (found.lock_expires_at or 0) >= world.clock.now)
     keeper.cancel()
 
     assert not keeper.done() or keeper.cancelled()
@@ -101,9 +103,7 @@ async def test_a_registry_that_does_not_answer_is_asked_again(
     monkeypatch.setattr(world.repository.work, "apply", sometimes)
     keeper = asyncio.create_task(lease.keep())
     lease.progress("verify", 1, 2)
-    async with asyncio.timeout(5):
-        while (await world.row(row.id)).progress is None:
-            await asyncio.sleep(0.01)
+    await until(world, row, lambda found: found.progress is not None)
     keeper.cancel()
 
 
