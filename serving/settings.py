@@ -26,8 +26,8 @@ class SettingInvalid(ValueError):
         super().__init__(f"{name}={value!r} is not {wanted}")
 
 
-def _setting(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
+def _setting(default: Any, doc: str, *, is_secret: bool = False) -> Any:
+    return field(default=default, metadata={"doc": doc}, repr=not is_secret)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +99,12 @@ class ControllerSettings(_FromEnvironment):
     admin_token: str | None = _setting(
         None,
         "Administrator's token. Made at first start and kept in DATA_DIR/admin-token (mode 0600) when unset.",
+        is_secret=True,
     )
     cluster_secret: str | None = _setting(
         None,
         "Secret shared with the engines; keys' hashes, the engines' token and the gate's key derive from it. Made at first start and kept in DATA_DIR/cluster-secret (mode 0600) when unset.",
+        is_secret=True,
     )
     model: str | None = _setting(
         None,
@@ -163,14 +165,16 @@ class EngineSettings(_FromEnvironment):
     )
     engine_id: str = _setting("engine-0", "Stable name of this engine.")
     controller_url: str | None = _setting("http://127.0.0.1:8400", "Where the controller is.")
-    cluster_secret: str | None = _setting(None, "The controller's cluster secret.")
+    cluster_secret: str | None = _setting(None, "The controller's cluster secret.", is_secret=True)
     host: str = _setting("127.0.0.1", "Address that the engine listens on.")
     engine_port: int = _setting(8500, "Port that the engine listens on.")
     advertise_url: str | None = _setting(
         None, "URL under which the controller reaches this engine (default: host and port)."
     )
     fleet: str = _setting("base", "Name of the served base model.")
-    model: str | None = _setting(None, "Folder (or hub id) of the base model; wins over the profile.")
+    model: str | None = _setting(
+        None, "Folder (or hub id) of the base model; wins over the profile."
+    )
     profile: Path | None = _setting(
         None, "Engine profile: a YAML file with the knobs of `serving.engine.profile`."
     )
@@ -183,10 +187,12 @@ class EngineSettings(_FromEnvironment):
         None, "Longest sequence, in tokens; wins over the profile."
     )
     dtype: str | None = _setting(
-        None, "Number type of the base model: auto, float32, bfloat16, float16; wins over the profile."
+        None,
+        "Number type of the base model: auto, float32, bfloat16, float16; wins over the profile.",
     )
     metrics_token: str | None = _setting(
-        None, "Bearer token that /metrics asks for; unset: anybody who reaches the port may read it."
+        None,
+        "Bearer token that /metrics asks for; unset: anybody who reaches the port may read it.",
     )
     poll_seconds: float = _setting(
         20.0, "How long one long-poll for a snapshot may stay open, in seconds."

@@ -35,8 +35,7 @@ def serve(settings: ControllerSettings) -> None:
     Raises:
         BaseModelError, StoreUnavailable: the settings name something that cannot be opened.
     """
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    _configure_log(settings.log_level)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -47,6 +46,22 @@ def serve(settings: ControllerSettings) -> None:
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
     Server(config, app.state.context).run()
+
+
+def _configure_log(level: str) -> None:
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # Plain: the default shows local variables, and these hold secrets.
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            ),
+        ],
+    )
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.base_model import BaseModelCard
@@ -28,8 +28,8 @@ class ControllerContext:
     store: ArtifactStore
     card: BaseModelCard | None
     """None: no model is set, so nothing can be validated or evaluated."""
-    cluster_secret: str
-    admin_token: str
+    cluster_secret: str = field(repr=False)
+    admin_token: str = field(repr=False)
     notifier: Notifier
     metrics: ControllerMetrics
     clock: Callable[[], float]

@@ -102,7 +102,7 @@ class Versions:
         """How many versions are in each state; states without one are 0."""
         query = select(VersionRow.state, func.count()).group_by(VersionRow.state)
         async with self._sessions.read() as session:
-            found = dict((await session.execute(query)).tuples())
+            found = {row[0]: row[1] for row in await session.execute(query)}
         return {state.value: found.get(state.value, 0) for state in State}
 
     async def report(self, version_id: str, *, attempt: int | None = None) -> GateReportRow | None:

@@ -125,9 +125,7 @@ async def test_a_version_under_evaluation_cannot_be_promoted_even_with_a_reason(
 
 async def test_automatic_promotion_goes_on_after_pass_alone(repository: Repository) -> None:
     good = await a_version(repository, an_upload("good", promote_mode="auto"), until=State.PASSED)
-    bad = await a_version(
-        repository, an_upload("bad", promote_mode="auto"), until=State.EVALUATING
-    )
+    bad = await a_version(repository, an_upload("bad", promote_mode="auto"), until=State.EVALUATING)
     await conclude(repository, bad, Verdict.FAIL)
 
     assert good.state == "staging"
