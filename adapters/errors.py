@@ -227,10 +227,18 @@ class StrictLoadFailed(ParityError):
     title = "The standalone model did not consume exactly the file's tensors."
 
     def __init__(
-        self, *, missing: Sequence[str], unexpected: Sequence[str], non_finite: Sequence[str] = ()
+        self,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        non_finite: Sequence[str] = (),
+        problem: str = "",
     ) -> None:
         super().__init__(
-            missing=list(missing), unexpected=list(unexpected), non_finite=list(non_finite)
+            missing=list(missing),
+            unexpected=list(unexpected),
+            non_finite=list(non_finite),
+            problem=problem,
         )
 
 

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -61,7 +61,9 @@ class BasePrint(msgspec.Struct, frozen=True):
     quantization: str | None = None
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class RecordedTokens(msgspec.Struct, frozen=True):
+    """One greedy answer as it stands in the file."""
+
     prompt_token_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -72,7 +74,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
 
     base: BasePrint
     modules: dict[str, ModulePrint]
-    answers: list[_Answer] = []
+    answers: list[RecordedTokens] = []
     use_rslora: bool = False
     versions: dict[str, str] = {}
     format: int = FORMAT
@@ -81,6 +83,19 @@ class Fingerprint(msgspec.Struct, frozen=True):
     def recorded_answers(self) -> list[RecordedAnswer]:
         """The answers, for `export_evidence.judge_answers`."""
         return [RecordedAnswer(a.prompt_token_ids, a.token_ids, a.logprobs) for a in self.answers]
+
+
+class TensorPlace(NamedTuple):
+    """Which module and which side (`A` or `B`) a tensor of an adapter file belongs to."""
+
+    module: str
+    side: str
+
+
+def parse_tensor_name(name: str) -> TensorPlace | None:
+    """`base_model.model.<module>.lora_A.weight` -> place; None for any other name."""
+    match = _TENSOR.fullmatch(name)
+    return TensorPlace(match["module"], match["side"]) if match else None
 
 
 def parse_fingerprint(data: bytes) -> Fingerprint:
@@ -132,9 +147,9 @@ def read_module_facts(spec: LoraSpec, tensor_file: Path) -> tuple[ModuleFacts, .
     """
     sides: dict[str, dict[str, tuple[tuple[int, ...], str]]] = {}
     for name, shape, digest in _hash_tensors(tensor_file):
-        match = _TENSOR.fullmatch(name)
-        if match:
-            sides.setdefault(match["module"], {})[match["side"]] = (shape, digest)
+        place = parse_tensor_name(name)
+        if place is not None:
+            sides.setdefault(place.module, {})[place.side] = (shape, digest)
     return tuple(
         ModuleFacts(
             module=module,

@@ -39,6 +39,7 @@ _ERRORS: dict[str, type[ParityError]] = {
 }
 _LINE_LIMIT_BYTES = 256 * 1024**2
 _LOG_LINES = 80
+_DYING_SECONDS = 5.0
 _Result = TypeVar("_Result")
 
 
@@ -257,6 +258,10 @@ class ReferenceClient:
 
     async def _death(self, op: str) -> ReferenceFailed:
         process = self._process
+        if process is not None:
+            # Its output ended, so it is ending: its own status says more than our signal's.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _DYING_SECONDS)
         await self._kill()
         status = process.returncode if process is not None else None
         reason = f"the process ended with status {status} during {op}"

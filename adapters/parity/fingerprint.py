@@ -1,0 +1,220 @@
+"""Recording a training fingerprint: the end of training says what it made. For training code.
+
+    from adapters.parity import record_fingerprint
+    record_fingerprint(peft_model, tokenizer, prompts, output_dir)
+
+Needs torch, PEFT and transformers. `fingerprint_file` has the form, `export_evidence` the use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import peft
+import torch
+import transformers
+from peft import get_peft_model_state_dict
+
+from adapters.errors import FingerprintInvalid
+from adapters.parity.fingerprint_file import (
+    FILE_NAME,
+    BasePrint,
+    Fingerprint,
+    ModulePrint,
+    RecordedTokens,
+    TensorPrint,
+    parse_tensor_name,
+)
+from adapters.parity.reference_forward import greedy, stop_ids_of
+from adapters.parity.reference_revision import base_revision, tensor_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Prompt = str | Sequence[Mapping[str, Any]]
+"""A user's message (or plain text, where the tokenizer has no chat template), or a conversation."""
+
+_MAX_PROMPTS = 16
+
+
+def record_fingerprint(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    output_dir: str | os.PathLike[str],
+    *,
+    adapter_name: str = "default",
+    max_new_tokens: int = 24,
+) -> Path:
+    """Write `loraplane_fingerprint.json` for a live PEFT model; returns its path.
+
+    Call it at the end of training, on the model that `save_pretrained` writes: hashes are over the
+    bytes that it writes, in the dtype that it writes, so converting the file later breaks them. The
+    model's mode and weights are left as they were. At most 16 prompts are answered, greedily.
+
+    Raises:
+        FingerprintInvalid: not an unmerged PEFT LoRA model with `adapter_name` active.
+    """
+    bare = _unwrap(model, adapter_name)
+    fingerprint = Fingerprint(
+        base=_base_print(bare),
+        modules=_module_prints(bare, adapter_name),
+        answers=_answers(bare, tokenizer, prompts[:_MAX_PROMPTS], max_new_tokens=max_new_tokens),
+        use_rslora=bool(bare.peft_config[adapter_name].use_rslora),
+        versions={
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+            "peft": peft.__version__,
+        },
+    )
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE_NAME
+    # Renamed into place: a training run that is killed leaves no half file beside its weights.
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(fingerprint), indent=1) + b"\n")
+    partial.replace(path)
+    return path
+
+
+class FingerprintCallback(transformers.TrainerCallback):  # type: ignore[misc]  # untyped base
+    """Records a fingerprint beside every checkpoint and at the end of training.
+
+    Args:
+        tokenizer: the one that formats the prompts.
+        prompts: see `record_fingerprint`; three or four are enough.
+        max_new_tokens: length of the recorded answers.
+
+    A model that is sharded over processes (FSDP, DeepSpeed ZeRO-3) has to be gathered first; call
+    `record_fingerprint` yourself there.
+    """
+
+    def __init__(
+        self, tokenizer: Any, prompts: Sequence[Prompt], *, max_new_tokens: int = 24
+    ) -> None:
+        self._tokenizer, self._prompts = tokenizer, list(prompts)
+        self._max_new_tokens = max_new_tokens
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Record beside the checkpoint that was just written."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self._record(kwargs.get("model"), state, folder)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Record in the output folder, where `save_model` writes the final adapter."""
+        self._record(kwargs.get("model"), state, Path(args.output_dir))
+
+    def _record(self, model: Any, state: Any, folder: Path) -> None:
+        if not state.is_world_process_zero or model is None:
+            return
+        record_fingerprint(
+            model, self._tokenizer, self._prompts, folder, max_new_tokens=self._max_new_tokens
+        )
+
+
+def _unwrap(model: Any, adapter_name: str) -> Any:
+    bare = model
+    while not isinstance(bare, peft.PeftModel) and hasattr(bare, "module"):
+        bare = bare.module  # DistributedDataParallel and the like
+    if not isinstance(bare, peft.PeftModel):
+        raise FingerprintInvalid(field="model", problem=f"{type(bare).__name__} is no PEFT model")
+    if adapter_name not in bare.active_adapters:
+        problem = f"{adapter_name!r} is not active; active are {bare.active_adapters}"
+        raise FingerprintInvalid(field="adapter_name", problem=problem)
+    if any(getattr(module, "merged", False) for module in bare.modules()):
+        raise FingerprintInvalid(field="model", problem="the adapter is merged into the base")
+    return bare
+
+
+def _base_print(model: Any) -> BasePrint:
+    config = model.get_base_model().config
+    quantization = getattr(config, "quantization_config", None)
+    method = getattr(quantization, "quant_method", None) if quantization is not None else None
+    revision = base_revision(model)
+    if revision is None and method is None:
+        method = "unknown"
+    return BasePrint(
+        name=getattr(config, "_name_or_path", None) or None,
+        revision=revision,
+        dtype=str(model.get_base_model().dtype).removeprefix("torch."),
+        quantization=None if method is None else str(getattr(method, "value", method)),
+    )
+
+
+def _module_prints(model: Any, adapter_name: str) -> dict[str, ModulePrint]:
+    state = get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
+    sides: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in state.items():
+        place = parse_tensor_name(name)
+        if place is not None:
+            sides.setdefault(place.module, {})[place.side] = tensor
+    scalings = {
+        name: float(module.scaling[adapter_name])
+        for name, module in model.get_base_model().named_modules()
+        # Attention modules of transformers have a number of this name.
+        if isinstance(getattr(module, "scaling", None), dict) and adapter_name in module.scaling
+    }
+    prints = {
+        module: ModulePrint(
+            scaling=scalings[module],
+            a=_tensor_print(pair["A"]),
+            b=_tensor_print(pair["B"], is_negated_too=True),
+        )
+        for module, pair in sides.items()
+        if module in scalings and len(pair) == 2
+    }
+    if not prints:
+        raise FingerprintInvalid(field="model", problem="no LoRA module")
+    return prints
+
+
+def _tensor_print(tensor: torch.Tensor, *, is_negated_too: bool = False) -> TensorPrint:
+    return TensorPrint(
+        shape=tuple(tensor.shape),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        sha256=_sha256(tensor),
+        negated_sha256=_sha256(-tensor) if is_negated_too else None,
+    )
+
+
+def _sha256(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor_bytes(tensor)).hexdigest()
+
+
+def _answers(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], *, max_new_tokens: int
+) -> list[RecordedTokens]:
+    answers = []
+    with _evaluating(model):
+        stops = stop_ids_of(model.get_base_model())
+        for prompt in prompts:
+            ids = _prompt_ids(tokenizer, prompt)
+            tokens, logprobs = greedy(model, ids, max_new_tokens, stop_ids=stops)
+            answers.append(RecordedTokens(tuple(ids), tuple(tokens), tuple(logprobs)))
+    return answers
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode, module by module: parts may have been frozen in their own mode."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
+    if isinstance(prompt, str) and not getattr(tokenizer, "chat_template", None):
+        return list(tokenizer(prompt).input_ids)
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
