@@ -1,15 +1,17 @@
 """The controller as an engine sees it: two internal routes over a desired state that a test writes.
 
-Used by the engine contract alone; the controller's own tests use the real controller.
+Used by the engine contract alone; the controller's own tests use the real controller. It runs in a
+thread of its own, so that one engine can serve many tests.
 """
 
 from __future__ import annotations
 
-import asyncio
+import threading
 from collections.abc import Callable
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from serving.contract import (
     EngineReport,
@@ -21,72 +23,75 @@ from serving.contract import (
     engine_token,
 )
 
+_SETTLED = frozenset({VersionState.PROVEN, VersionState.FAILED})
+
 
 class DesiredState:
-    """What a test wants, and what engines said; in-process `Link` and HTTP app in one."""
+    """What a test wants, and what engines said. Thread-safe."""
 
     def __init__(self, first: FleetSnapshot, *, cluster_secret: str) -> None:
         self.snapshot = first
         self.reports: dict[str, EngineReport] = {}
         self._token = engine_token(cluster_secret)
-        self._changed = asyncio.Condition()
+        self._changed = threading.Condition()
         self.app = self._build_app()
 
-    async def publish(self, **changes: object) -> int:
+    def publish(self, **changes: object) -> int:
         """Replace fields of the snapshot; returns the new revision."""
-        async with self._changed:
+        with self._changed:
             revision = self.snapshot.revision + 1
             self.snapshot = msgspec.structs.replace(self.snapshot, revision=revision, **changes)
             self._changed.notify_all()
         return revision
 
-    async def pull(self, *, engine_id: str, after: int, wait: float) -> FleetSnapshot | None:
-        async with self._changed:
-            try:
-                async with asyncio.timeout(wait):
-                    await self._changed.wait_for(lambda: self.snapshot.revision > after)
-            except TimeoutError:
-                return None
-            return self.snapshot
-
-    async def report(self, report: EngineReport) -> None:
-        async with self._changed:
-            self.reports[report.engine_id] = report
-            self._changed.notify_all()
-
-    async def wait_until(
+    def wait_until(
         self, holds: Callable[[EngineReport], bool], *, timeout_seconds: float = 60.0
     ) -> EngineReport:
         """The first report of any engine for which `holds`."""
-        async with asyncio.timeout(timeout_seconds), self._changed:
-            while True:
-                for report in self.reports.values():
-                    if holds(report):
-                        return report
-                await self._changed.wait()
 
-    async def settled(self, name: str, *, attempt: int = 0) -> VersionReport:
-        """The report of a version, once it is proven or failed in that attempt."""
-        final = {VersionState.PROVEN, VersionState.FAILED}
+        def found() -> EngineReport | None:
+            return next((item for item in self.reports.values() if holds(item)), None)
 
-        def found(report: EngineReport) -> list[VersionReport]:
-            return [
-                item
-                for item in report.versions
-                if item.name == name and item.state in final and item.attempt >= attempt
-            ]
+        with self._changed:
+            report = self._changed.wait_for(found, timeout_seconds)
+        assert report is not None, f"not within {timeout_seconds} s; last: {self.reports}"
+        return report
 
-        report = await self.wait_until(lambda report: bool(found(report)))
-        return found(report)[0]
+    def settled(self, name: str, *, attempt: int = 0) -> VersionReport:
+        """What an engine says of a version once it is proven or failed in that attempt."""
+
+        def of(report: EngineReport) -> VersionReport | None:
+            return next(
+                (
+                    item
+                    for item in report.versions
+                    if item.name == name and item.state in _SETTLED and item.attempt >= attempt
+                ),
+                None,
+            )
+
+        found = of(self.wait_until(lambda report: of(report) is not None))
+        assert found is not None
+        return found
+
+    def _pull(self, after: int, wait: float) -> FleetSnapshot | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self.snapshot.revision > after, wait)
+            return self.snapshot if self.snapshot.revision > after else None
+
+    def _record(self, report: EngineReport) -> None:
+        with self._changed:
+            self.reports[report.engine_id] = report
+            self._changed.notify_all()
 
     def _build_app(self) -> FastAPI:
         app = FastAPI()
 
         @app.get("/internal/v1/snapshot")
-        async def snapshot(request: Request, after: int, wait: float, engine: str) -> Response:
+        def snapshot(request: Request, after: int, wait: float, engine: str) -> Response:
             if request.headers.get("authorization") != f"Bearer {self._token}":
                 return Response(status_code=401)
-            found = await self.pull(engine_id=engine, after=after, wait=wait)
+            found = self._pull(after, min(wait, 1.0))
             if found is None:
                 return Response(status_code=304)
             return Response(encode(found), media_type="application/json")
@@ -95,7 +100,8 @@ class DesiredState:
         async def report(request: Request, engine_id: str) -> Response:
             if request.headers.get("authorization") != f"Bearer {self._token}":
                 return Response(status_code=401)
-            await self.report(decode_report(await request.body()))
+            data = decode_report(await request.body())
+            await run_in_threadpool(self._record, data)
             return Response(status_code=204)
 
         return app

@@ -1,0 +1,293 @@
+"""What every engine promises to the controller and to tenants.
+
+The fake engine and the real one run the same tests: the fake is trusted for that alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.contract import (
+    AliasEntry,
+    KeyGrant,
+    Probe,
+    ProbeCase,
+    Role,
+    TenantEntry,
+    VersionEntry,
+    VersionReport,
+    VersionState,
+    gate_key,
+    hash_key,
+)
+from tests.builders.local_store import entry
+from tests.builders.random_adapters import edit_tensors, random_adapter
+from tests.fakes.engine_under_test import SECRET, EngineUnderTest, fake_engine_under_test
+from tests.fakes.tiny_model import TinyModel
+
+PROMPT = [1, 2, 3, 4, 5]
+GATE = gate_key(SECRET)
+
+
+@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.engine)])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The fake takes a second to start, the real one about 45."""
+    if request.param == "real":
+        yield request.getfixturevalue("real_engine")
+        return
+    with fake_engine_under_test(tmp_path_factory.mktemp("fake")) as made:
+        yield made
+
+
+@dataclasses.dataclass
+class Fleet:
+    """One test's tenants acme and globex with a key each, on a shared engine."""
+
+    engine: EngineUnderTest
+    folder: Path
+    acme: str = "lp_acme"
+    globex: str = "lp_globex"
+
+    def adapter(self, seed: int) -> Path:
+        folder = self.folder / f"adapter-{seed}"
+        return folder if folder.exists() else random_adapter(self.engine.base, folder, seed=seed)
+
+    def entry(self, name: str, *, seed: int, **more: Any) -> VersionEntry:
+        return entry(name, self.adapter(seed), self.engine.store, **more)
+
+    def publish(self, *versions: VersionEntry, aliases: dict[str, int] | None = None) -> int:
+        return self.engine.desired.publish(
+            versions=list(versions),
+            aliases=[
+                AliasEntry(tenant=name.split("/")[0], adapter=name.split("/")[1], number=number)
+                for name, number in (aliases or {}).items()
+            ],
+        )
+
+    def settled(self, name: str, *, attempt: int = 0) -> VersionReport:
+        return self.engine.desired.settled(name, attempt=attempt)
+
+    def caught_up(self, revision: int) -> None:
+        self.engine.desired.wait_until(lambda report: report.revision >= revision)
+
+    def ask(self, key: str, model: str, *, max_tokens: int = 6) -> httpx.Response:
+        body = {
+            "model": model,
+            "prompt": PROMPT,
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "logprobs": 1,
+            "return_token_ids": True,
+        }
+        headers = {"Authorization": f"Bearer {key}"}
+        url = f"{self.engine.url}/v1/completions"
+        return httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
+
+    def answer(self, key: str, model: str) -> tuple[str, list[int]]:
+        response = self.ask(key, model)
+        assert response.status_code == 200, response.text
+        body = response.json()
+        return body["model"], body["choices"][0]["token_ids"]
+
+
+@pytest.fixture
+def fleet(engine: EngineUnderTest, tmp_path: Path) -> Iterator[Fleet]:
+    def grant(key: str, tenant: str, scopes: list[str]) -> KeyGrant:
+        digest = hash_key(key, cluster_secret=SECRET)
+        return KeyGrant(key_id=key, key_hash=digest, tenant=tenant, scopes=scopes)
+
+    made = Fleet(engine, tmp_path)
+    engine.desired.publish(
+        keys=[
+            grant(GATE, "", ["gate"]),
+            grant(made.acme, "acme", ["inference", "base"]),
+            grant(made.globex, "globex", ["inference"]),
+        ],
+        tenants=[TenantEntry(tenant="acme"), TenantEntry(tenant="globex")],
+    )
+    yield made
+    made.caught_up(made.publish())
+
+
+@pytest.fixture(scope="module")
+def model(engine: EngineUnderTest) -> TinyModel:
+    return TinyModel(engine.base)
+
+
+def test_a_version_is_loaded_proven_and_reported(fleet: Fleet) -> None:
+    wanted = fleet.entry("acme/support@1", seed=1)
+    revision = fleet.publish(wanted)
+
+    found = fleet.settled("acme/support@1")
+
+    assert (found.state, found.digest, found.reason) == (VersionState.PROVEN, wanted.digest, None)
+    report = fleet.engine.desired.wait_until(lambda report: report.revision >= revision)
+    assert report.is_ready
+    assert report.url == fleet.engine.url
+    assert report.build
+    assert report.dtype == "float32"
+
+
+def test_pinned_and_alias_names_are_answered_and_the_answer_names_the_version(
+    fleet: Fleet,
+) -> None:
+    fleet.publish(fleet.entry("acme/support@1", seed=1), aliases={"acme/support": 1})
+    fleet.settled("acme/support@1")
+
+    answers = [
+        fleet.answer(fleet.acme, model)
+        for model in ("support", "acme/support", "support@1", "acme/support@1")
+    ]
+
+    assert {model for model, _ in answers} == {"acme/support@1"}
+    assert len({tuple(tokens) for _, tokens in answers}) == 1
+
+
+def test_answers_are_the_adapters_own_to_the_last_token(fleet: Fleet, model: TinyModel) -> None:
+    fleet.publish(fleet.entry("acme/support@1", seed=1))
+    fleet.settled("acme/support@1")
+    model.load(fleet.adapter(1), "one")
+
+    choice = fleet.ask(fleet.acme, "support@1", max_tokens=8).json()["choices"][0]
+    base = fleet.ask(fleet.acme, "base", max_tokens=8).json()["choices"][0]
+
+    expected = model.generate(PROMPT, max_tokens=8, key="one")
+    assert choice["token_ids"] == expected.token_ids
+    assert choice["logprobs"]["token_logprobs"] == pytest.approx(expected.logprobs, abs=1e-3)
+    assert base["token_ids"] == model.generate(PROMPT, max_tokens=8, key=None).token_ids
+    assert choice["token_ids"] != base["token_ids"]
+
+
+def test_one_alias_name_means_another_adapter_for_each_tenant(fleet: Fleet) -> None:
+    fleet.publish(
+        fleet.entry("acme/support@1", seed=1),
+        fleet.entry("globex/support@1", seed=2),
+        aliases={"acme/support": 1, "globex/support": 1},
+    )
+    fleet.settled("acme/support@1")
+    fleet.settled("globex/support@1")
+
+    ours, theirs = fleet.answer(fleet.acme, "support"), fleet.answer(fleet.globex, "support")
+
+    assert (ours[0], theirs[0]) == ("acme/support@1", "globex/support@1")
+    assert ours[1] != theirs[1]
+
+
+def test_a_foreign_adapter_and_an_unknown_one_look_the_same(fleet: Fleet) -> None:
+    fleet.publish(fleet.entry("acme/support@1", seed=1), aliases={"acme/support": 1})
+    fleet.settled("acme/support@1")
+
+    foreign = fleet.ask(fleet.globex, "acme/support@1")
+    unknown = fleet.ask(fleet.globex, "acme/nothing@1")
+    own_unknown = fleet.ask(fleet.globex, "support")
+
+    assert foreign.status_code == unknown.status_code == own_unknown.status_code == 404
+    assert foreign.text.replace("support", "nothing") == unknown.text
+    assert foreign.json()["error"]["code"] == 404
+
+
+def test_a_candidate_is_reached_by_the_gates_key_alone(fleet: Fleet) -> None:
+    fleet.publish(fleet.entry("acme/support@1", seed=1, role=Role.CANDIDATE))
+    assert fleet.settled("acme/support@1").state is VersionState.PROVEN
+
+    assert fleet.ask(fleet.acme, "acme/support@1").status_code == 404
+    assert fleet.answer(GATE, "acme/support@1")[0] == "acme/support@1"
+
+
+def test_the_gates_key_reaches_every_tenants_versions_and_the_base(fleet: Fleet) -> None:
+    fleet.publish(fleet.entry("acme/support@1", seed=1), fleet.entry("globex/sql@2", seed=2))
+    fleet.settled("acme/support@1")
+    fleet.settled("globex/sql@2")
+
+    for name in ("acme/support@1", "globex/sql@2", "base"):
+        assert fleet.answer(GATE, name)[0] == name
+
+
+def test_the_base_model_needs_its_own_scope(fleet: Fleet) -> None:
+    fleet.caught_up(fleet.publish())
+
+    assert fleet.ask(fleet.acme, "base").status_code == 200
+    assert fleet.ask(fleet.globex, "base").status_code == 404
+
+
+def test_a_key_that_nobody_holds_is_turned_away(fleet: Fleet) -> None:
+    fleet.caught_up(fleet.publish())
+
+    assert fleet.ask("lp_nobody", "base").status_code == 401
+
+
+def test_a_bad_adapter_is_reported_failed_and_harms_nobody_else(fleet: Fleet) -> None:
+    edit_tensors(fleet.adapter(9), drop="layers.1.self_attn.q_proj.lora_B")
+    good, bad = fleet.entry("acme/support@1", seed=1), fleet.entry("globex/bad@1", seed=9)
+    fleet.publish(good, bad, aliases={"acme/support": 1})
+
+    found = fleet.settled("globex/bad@1")
+
+    assert found.state is VersionState.FAILED
+    assert found.reason
+    assert fleet.settled("acme/support@1").state is VersionState.PROVEN
+    assert fleet.answer(fleet.acme, "support")[0] == "acme/support@1"
+    assert fleet.ask(fleet.globex, "bad@1").status_code in {404, 503}
+
+
+def test_a_probe_that_gives_other_tokens_fails_the_version(fleet: Fleet, model: TinyModel) -> None:
+    model.load(fleet.adapter(1), "one")
+    answer = model.generate(PROMPT, max_tokens=6, key="one")
+
+    def probe(tokens: list[int]) -> Probe:
+        case = ProbeCase(PROMPT, tokens, answer.logprobs)
+        return Probe([case], max_mean_delta_nats=0.05, tie_margin_nats=0.001)
+
+    wrong = [(token + 1) % 1000 for token in answer.token_ids]
+    fleet.publish(
+        fleet.entry("acme/good@1", seed=1, probe=probe(answer.token_ids)),
+        fleet.entry("acme/wrong@1", seed=1, probe=probe(wrong)),
+    )
+
+    assert fleet.settled("acme/good@1").state is VersionState.PROVEN
+    assert fleet.settled("acme/wrong@1").state is VersionState.FAILED
+
+
+def test_a_higher_attempt_makes_the_engine_try_again(fleet: Fleet) -> None:
+    edit_tensors(fleet.adapter(9), drop="layers.1.self_attn.q_proj.lora_B")
+    bad = fleet.entry("globex/bad@1", seed=9)
+    fleet.publish(bad)
+    assert fleet.settled("globex/bad@1").attempt == 0
+
+    fleet.publish(fleet.entry("globex/bad@1", seed=9, attempt=1))
+
+    found = fleet.settled("globex/bad@1", attempt=1)
+    assert (found.state, found.attempt) == (VersionState.FAILED, 1)
+
+
+def test_an_alias_moves_with_the_snapshot_and_the_old_version_stays_pinned(fleet: Fleet) -> None:
+    first, second = fleet.entry("acme/support@1", seed=1), fleet.entry("acme/support@2", seed=2)
+    fleet.publish(first, second, aliases={"acme/support": 1})
+    fleet.settled("acme/support@2")
+    before = fleet.answer(fleet.acme, "support")
+
+    fleet.caught_up(fleet.publish(first, second, aliases={"acme/support": 2}))
+
+    after = fleet.answer(fleet.acme, "support")
+    assert (before[0], after[0]) == ("acme/support@1", "acme/support@2")
+    assert before[1] != after[1]
+    assert fleet.answer(fleet.acme, "support@1") == before
+
+
+def test_a_version_that_left_the_snapshot_is_no_longer_reported_or_answered(fleet: Fleet) -> None:
+    fleet.publish(fleet.entry("acme/support@1", seed=1), aliases={"acme/support": 1})
+    fleet.settled("acme/support@1")
+
+    revision = fleet.publish()
+
+    fleet.engine.desired.wait_until(
+        lambda report: report.revision >= revision and not report.versions
+    )
+    assert fleet.ask(fleet.acme, "support").status_code == 404
+    assert fleet.ask(fleet.acme, "support@1").status_code == 404
