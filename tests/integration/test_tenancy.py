@@ -68,8 +68,7 @@ class Served:
         for _ in range(3):
             yield f"data: {name}\n\n".encode()
             await self.may_go_on.wait()
-        while not self.may_go_on.is_set():
-            await asyncio.sleep(0.01)
+        await self.may_go_on.wait()
 
     async def models(self, _request: Request) -> Response:
         return JSONResponse({"data": [n for n, _ in self.world.runtime.listing(current_scope())]})
@@ -104,7 +103,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True

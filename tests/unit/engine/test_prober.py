@@ -73,8 +73,12 @@ async def test_without_cases_finiteness_is_checked(tmp_path: Path) -> None:
 
 
 async def loaded(folder: Path, text: str) -> FakeEnginePort:
-    folder.mkdir(exist_ok=True)
-    (folder / "weights").write_text(text)
     port = FakeEnginePort()
+    write(folder, text)
     await port.prefetch("a/b@1", str(folder), ())
     return port
+
+
+def write(folder: Path, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "weights").write_text(text)
