@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 
 _FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if os.name == "posix" else []
 
@@ -41,13 +41,23 @@ def run_postgres() -> Iterator[str]:
     data = folder / "data"
     port = _free_port()
     subprocess.run(
-        [*as_user, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N"],
+        [
+            *as_user,
+            str(binaries / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-N",
+        ],
         check=True,
         capture_output=True,
     )
     # Nothing here has to survive a crash of the machine.
     options = f"-F -c full_page_writes=off -h 127.0.0.1 -p {port} -k ''"
-    control = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-s"]
+    control = [*as_user, str(binaries / "pg_ctl"), "-D", str(data), "-w", "-s"]
     subprocess.run(
         [*control, "-o", options, "-l", folder / "log", "start"],
         check=True,

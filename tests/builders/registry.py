@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 from serving.controller.lifecycle import Event, State, Verdict
 from serving.controller.registry.moves import Move
@@ -91,7 +92,7 @@ async def switch(repository: Repository, row: VersionRow) -> None:
 
 
 async def _apply(
-    repository: Repository, row: VersionRow, state: State, move: Move, **values: object
+    repository: Repository, row: VersionRow, state: State, move: Move, **values: Any
 ) -> None:
     token = await claim(repository, row, state)
     assert await repository.work.apply(row.id, token, move, **values)

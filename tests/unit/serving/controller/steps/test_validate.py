@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from adapters.findings import KINDS, Severity
 from adapters.parity.fingerprint_file import FILE_NAME, read_module_facts
 from adapters.peft_config import parse_lora_config
 from serving.controller.lifecycle import State
 from tests.builders.adapter_files import TENSORS, edit_config, edit_tensors, write_adapter
 from tests.builders.base_folders import TINY, card_of
+from tests.builders.defects import DEFECTS, GATE
 from tests.builders.steps_world import StepsWorld, steps_world
 
 CARD = card_of(TINY)
@@ -90,6 +92,52 @@ async def test_alpha_changed_after_training_is_rejected_through_the_fingerprint(
     assert [f["code"] for f in row.findings if f["severity"] == "blocking"] == [
         "export_alpha_changed"
     ]
+
+
+_MADE_BY_TRAINING = sorted(
+    name for name, defect in DEFECTS.items() if defect.code == GATE and name != "huge_but_finite"
+)
+_BLOCKING = sorted(
+    name
+    for name, defect in DEFECTS.items()
+    if defect.code != GATE
+    and KINDS[defect.code].severity is Severity.BLOCKING
+    and defect.dtype == "float32"
+    and defect.code not in {"config_missing", "tensors_missing", "pickled_weights"}
+)
+
+
+@pytest.mark.parametrize("name", _MADE_BY_TRAINING)
+async def test_what_only_training_can_know_is_rejected_by_the_fingerprint(
+    world: StepsWorld, tmp_path: Path, name: str
+) -> None:
+    folder = write_adapter(tmp_path / name, CARD)
+    record_fingerprint(folder)
+    DEFECTS[name].apply(folder, CARD)
+    version = await world.upload(folder)
+
+    await world.turn("validate")
+
+    row = await world.row(version)
+    assert row.state == State.REJECTED
+    assert row.findings is not None
+    assert any(finding["code"].startswith("export_") for finding in row.findings)
+
+
+async def test_every_blocking_defect_is_rejected_by_its_name(
+    world: StepsWorld, tmp_path: Path
+) -> None:
+    for name in _BLOCKING:
+        folder = write_adapter(tmp_path / name, CARD)
+        DEFECTS[name].apply(folder, CARD)
+        version = await world.upload(folder, adapter=name.replace("_", "-"))
+
+        await world.turn("validate")
+
+        row = await world.row(version)
+        assert row.state == State.REJECTED, name
+        assert row.findings is not None
+        assert DEFECTS[name].code in {finding["code"] for finding in row.findings}, name
 
 
 async def test_a_fingerprint_that_cannot_be_read_is_rejected(

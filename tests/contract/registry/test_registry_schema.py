@@ -1,0 +1,93 @@
+"""Migrations, durability settings and outages, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from serving.controller.errors import RegistryIncompatible, RegistryUnavailable
+from serving.controller.registry.repository import Repository
+from serving.controller.registry.tables import Base
+from tests.builders.registry import Clock
+
+
+async def test_the_migrations_make_exactly_the_tables(repository: Repository) -> None:
+    def compare(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+
+    async with repository.sessions.engine.connect() as connection:
+        assert await connection.run_sync(compare) == []
+
+
+async def test_replicas_that_start_together_migrate_once(database_url: str) -> None:
+    replicas = [Repository(database_url, clock=Clock()) for _ in range(4)]
+
+    await asyncio.gather(*(replica.prepare() for replica in replicas))
+
+    assert [await replica.fleet.revision() for replica in replicas] == [0] * 4
+    await replicas[0].prepare()
+    for replica in replicas:
+        await replica.close()
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(repository: Repository) -> None:
+    async with repository.sessions.writing_engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(RegistryIncompatible) as caught:
+        await repository.prepare()
+
+    assert caught.value.fields["found"] == "9999"
+
+
+async def test_what_is_written_is_there_after_opening_again(
+    repository: Repository, database_url: str
+) -> None:
+    again = Repository(database_url, clock=Clock())
+
+    assert [row.id for row in await again.tenants.all()] == ["acme"]
+
+    await again.close()
+
+
+async def test_sqlite_keeps_what_it_acknowledges(repository: Repository) -> None:
+    if repository.sessions.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL is durable by its own settings")
+    async with repository.sessions.engine.connect() as connection:
+        values = [
+            (await connection.execute(text(f"PRAGMA {name}"))).scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+
+    assert values == ["wal", 2, 1]
+
+
+async def test_a_write_that_fails_leaves_nothing(repository: Repository) -> None:
+    async def broken(unit: object) -> None:
+        unit.bump()  # type: ignore[attr-defined]
+        raise RuntimeError("in the middle")
+
+    before = await repository.fleet.revision()
+    with pytest.raises(RuntimeError):
+        await repository.sessions.write(broken)
+
+    assert await repository.fleet.revision() == before
+
+
+async def test_a_database_that_does_not_answer_is_unavailable_not_empty(tmp_path: Path) -> None:
+    for url in (
+        "postgresql+asyncpg://postgres@127.0.0.1:1/none",
+        f"sqlite+aiosqlite:///{tmp_path}/absent/file.sqlite",
+    ):
+        repository = Repository(url, clock=Clock())
+
+        with pytest.raises(RegistryUnavailable):
+            await repository.prepare()
+        with pytest.raises(RegistryUnavailable):
+            await repository.tenants.all()
+        await repository.close()
