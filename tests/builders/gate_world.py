@@ -44,7 +44,7 @@ class GateWorld:
     steps: StepsWorld
     engine: FakeEngine
     link: DirectLink
-    reference: FakeReference
+    reference: Any
 
     async def push(self, folder: Path, **options: Any) -> str:
         return await self.steps.upload(folder, suite="acme/probe@1", **options)
@@ -70,10 +70,12 @@ class GateWorld:
 
 
 @asynccontextmanager
-async def gate_world(folder: Path, **chosen: Any) -> AsyncIterator[GateWorld]:
+async def gate_world(
+    folder: Path, *, reference: Any = None, **chosen: Any
+) -> AsyncIterator[GateWorld]:
     """An engine that is ready, a suite `acme/probe@1` of four cases, two repeats."""
     base = tiny_base()
-    reference = FakeReference(tiny_model(), base)
+    reference = reference or FakeReference(tiny_model(), base)
     settings = {"gate_min_cases": 4, "gate_repeats": 2, "model": str(base), **chosen}
     card = read_base_model(base)
     async with steps_world(folder, card, reference=reference, **settings) as steps:
