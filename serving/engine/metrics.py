@@ -102,7 +102,7 @@ class EngineMetrics(Collector):
         adapter.e2e.observe(request.e2e_seconds)
 
     def used(self, name: str) -> None:
-        """Note that an adapter was asked for now."""
+        """Note that an adapter has just been asked for."""
         self._last_use[name] = self._clock()
 
     def rejected(self, reason: str) -> None:

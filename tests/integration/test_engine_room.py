@@ -8,9 +8,12 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from serving.contract import FleetSnapshot, Probe, ProbeCase, Role, VersionState
+from serving.engine.runtime import EngineRuntime, SecretMissing
 from serving.engine.scope import RequestRefused, RequestScope
+from serving.settings import EngineSettings
 from tests.builders.snapshots import key, snapshot, version
 from tests.fakes.engine_port import answer_of
 from tests.fakes.engine_world import World
@@ -318,3 +321,52 @@ async def test_one_request_is_resolved_once(world: World) -> None:
     assert scope.answering_name() == one.name
     assert world.runtime.admission.claims(one.name) == 1
     assert world.runtime.listing(scope)[0] == ("a", one.name)
+
+
+async def test_a_store_that_does_not_answer_says_nothing_about_the_adapter(world: World) -> None:
+    one = version("acme/support@1")
+    world.link.publish(snapshot(one, keys=(ACME,), store_url="file:///proc/no-store"))
+
+    await world.run()
+    await world.until(lambda: (r := world.seen(one.name)) and r.reason == "store_unavailable")
+
+    assert state_of(world, one.name) is VersionState.PENDING
+    assert world.runtime.readiness() is None
+
+
+async def test_a_removal_that_the_engine_did_not_confirm_is_tried_again(world: World) -> None:
+    one = version("acme/support@1", digest=await world.put("one"))
+    world.link.publish(desired(world, one, aliases=(one.name,)))
+    await world.run()
+    await world.until(lambda: world.runtime.readiness() is None)
+    world.port.is_down = True
+
+    world.link.publish(desired(world, revision=2))
+    await world.until(lambda: world.link.last_report and world.link.last_report.revision == 2)
+    assert world.seen(one.name) is not None
+
+    world.port.is_down = False
+    await world.until(lambda: one.name not in world.port.cached)
+    await world.until(lambda: world.seen(one.name) is None)
+
+
+async def test_a_dead_engine_is_a_503_not_a_wrong_answer(tmp_path: Path) -> None:
+    world = World(tmp_path, cpu_slots=1)
+    one = version("acme/a@1", digest=await world.put("one"))
+    two = version("acme/b@1", digest=await world.put("two"))
+    world.link.publish(desired(world, one, two, aliases=(one.name, two.name)))
+    await world.run()
+    await world.until(lambda: world.runtime.readiness() is None)
+    (await admitted(world, "a")).release()  # type: ignore[misc]
+    world.port.is_down = True
+
+    refused = await refusal(world, "b")
+
+    assert (refused.status, refused.code) == (HTTPStatus.SERVICE_UNAVAILABLE, "engine_unavailable")
+    await world.runtime.stop()
+
+
+async def test_without_the_cluster_secret_no_runtime_is_made(world: World) -> None:
+    world.start()
+    with pytest.raises(SecretMissing):
+        EngineRuntime(EngineSettings(), world.port, registry=CollectorRegistry())

@@ -181,7 +181,8 @@ async def test_what_could_not_be_removed_still_counts(tmp_path: Path) -> None:
 
     port.is_down = False
     await admission.remove("a")
-    assert admission.resident == () == tuple(port.cached)
+    assert not admission.resident
+    assert not port.cached
 
 
 async def test_stopping_ends_loads_that_run(tmp_path: Path) -> None:

@@ -44,12 +44,8 @@ def test_a_new_version_is_fetched_then_loaded_then_probed() -> None:
 def test_a_candidate_is_settled_when_loaded_and_probed_when_it_becomes_serving() -> None:
     loaded = state(known(V1, Stage.LOADED, is_in_engine=True))
 
-    assert plan(snapshot(replace_role(V1)), loaded, 0.0) == ()
+    assert plan(snapshot(version(V1.name, role=Role.CANDIDATE)), loaded, 0.0) == ()
     assert plan(snapshot(V1), loaded, 0.0) == (Probe(V1.name),)
-
-
-def replace_role(entry):  # type: ignore[no-untyped-def]
-    return version(entry.name, role=Role.CANDIDATE)
 
 
 def test_alias_targets_come_first_and_candidates_last() -> None:
