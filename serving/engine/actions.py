@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Actions:
-    """The hands of the agent. Every outcome is a change of the ledger, never an exception."""
+    """The hands of the agent. What is known of a version afterwards is in the ledger."""
 
     def __init__(
         self,
@@ -42,7 +42,11 @@ class Actions:
         return max(self._admission.claims(name), self._port.in_flight(name))
 
     async def run(self, action: Action, snapshot: FleetSnapshot) -> None:
-        """Carry out one action of a plan for this snapshot."""
+        """Carry out one action of a plan for this snapshot.
+
+        Raises:
+            EngineUnavailable: the engine did not answer an abort or a removal; nothing was noted.
+        """
         entries = {entry.name: entry for entry in snapshot.versions}
         match action:
             case Fetch(name=name):
@@ -121,11 +125,7 @@ class Actions:
         # Looked at again here, with no await before the removal: a request may have come since.
         if self.in_flight(name):
             return
-        try:
-            await self._admission.remove(name)
-        except EngineUnavailable as exc:
-            _log.warning("adapter could not be removed", name=name, reason=str(exc))
-            return
+        await self._admission.remove(name)
         self.ledger.removed(name, is_forgotten=is_forgotten)
         if is_forgotten:
             self._metrics.forget(name)

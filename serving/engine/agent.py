@@ -24,6 +24,8 @@ _log = structlog.get_logger(__name__)
 _MAX_ACTIONS = 8
 """Actions at once. Fetches overlap, loads queue behind each other anyway; arbitrary."""
 _LEAST_REPORT_PAUSE_SECONDS = 0.1
+_REST_SECONDS = 1.0
+"""Before an action that failed unexpectedly may be started again."""
 
 
 class Agent:
@@ -46,6 +48,7 @@ class Agent:
         self.followed_revision = -1
         self.is_settled = False
         """Every serving version of a snapshot has been tried once since the start."""
+        self.is_draining = False
         self._actions, self._link, self._ledger = actions, link, actions.ledger
         self._fleet, self._snapshot_path = fleet, snapshot_path
         self._poll_seconds, self._report_seconds = poll_seconds, report_seconds
@@ -144,8 +147,8 @@ class Agent:
             self._wake.set()
 
     def converge_once(self) -> None:
-        """Plan, and start what may start."""
-        if self.snapshot is None:
+        """Plan, and start what may start; nothing while the engine drains."""
+        if self.snapshot is None or self.is_draining:
             return
         for action in plan(self.snapshot, self.observed(), self._actions.now()):
             if isinstance(action, FollowAliases):
@@ -181,9 +184,15 @@ class Agent:
         task.add_done_callback(lambda done: self._finished(key, done))
 
     def _finished(self, key: str, task: asyncio.Task[None]) -> None:
-        del self._running[key]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("an action failed", action=key, exc_info=error)
+        if task.cancelled() or (error := task.exception()) is None:
+            self._release(key)
+            return
+        # Its outcome is not in the ledger, so that the next plan would start it again at once.
+        _log.error("an action failed", action=key, exc_info=error)
+        asyncio.get_running_loop().call_later(_REST_SECONDS, self._release, key)
+
+    def _release(self, key: str) -> None:
+        self._running.pop(key, None)
         self.hint()
 
     def _pause(self) -> float:

@@ -73,7 +73,6 @@ class EngineRuntime:
         self._description = port.describe()
         self.table: Table | None = None
         """The followed snapshot; None before the first."""
-        self.is_draining = False
         self._started_at = time.time()
         self.metrics = EngineMetrics(gpu_slots=self._description.gpu_slots, clock=clock)
         self.metrics.register(registry)
@@ -103,6 +102,11 @@ class EngineRuntime:
             make_report=self.report,
         )
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are turned away."""
+        return self.agent.is_draining
+
     async def start(self) -> None:
         """Take over the saved snapshot and start converging; returns at once."""
         self.agent.start()
@@ -115,7 +119,7 @@ class EngineRuntime:
 
     def drain(self) -> None:
         """Turn new requests away; those in flight go on."""
-        self.is_draining = True
+        self.agent.is_draining = True
         self.agent.hint()
 
     def hint(self) -> None:

@@ -370,3 +370,15 @@ async def test_without_the_cluster_secret_no_runtime_is_made(world: World) -> No
     world.start()
     with pytest.raises(SecretMissing):
         EngineRuntime(EngineSettings(), world.port, registry=CollectorRegistry())
+
+
+async def test_a_draining_engine_takes_over_nothing_new(world: World) -> None:
+    await world.run()
+    world.runtime.drain()
+    one = version("acme/support@1", digest=await world.put("one"))
+
+    await world.runtime.agent.accept(desired(world, one))
+    await world.until(lambda: (r := world.link.last_report) and not r.is_ready)
+
+    assert world.runtime.readiness() == "the engine is stopping"
+    assert not world.port.cached
