@@ -26,7 +26,8 @@ _GRACE_SECONDS = 20.0
 """Between asking a child to end because the supervisor died, and killing it. Under vLLM's usual
 drain it would be cut short; but then nobody is left to send it requests on purpose."""
 _LEFTOVER_SECONDS = 5.0
-_TICK_SECONDS = 0.2
+_TICK_SECONDS = 0.1
+_LIFE_LINE = 0
 
 
 def main(arguments: list[str]) -> int:
@@ -35,6 +36,7 @@ def main(arguments: list[str]) -> int:
     if dashes != "--" or not command:
         raise SystemExit("usage: python -m serving.cli.guard PIDFILE -- COMMAND...")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    wakeup = _wake_on_signals()
     # Blocked until there is a child to pass them on to.
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_prepare_child)
@@ -43,10 +45,19 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda got, _frame: child.send_signal(got))
     signal.signal(KILL_NOW, lambda _got, _frame: child.kill())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
-    code = _watch(child)
+    code = _watch(child, wakeup)
     Path(pid_file).unlink(missing_ok=True)
     _end_leftovers()
     return code if code >= 0 else 128 - code
+
+
+def _wake_on_signals() -> int:
+    """A file that becomes readable with each signal, a child's end among them."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _got, _frame: None)
+    return read_end
 
 
 def descendants(pid: int) -> list[int]:
@@ -65,43 +76,35 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _watch(child: subprocess.Popen[bytes]) -> int:
+def _watch(child: subprocess.Popen[bytes], wakeup: int) -> int:
+    """Wait for the child's end; asleep but for a dead process or a dead supervisor."""
     deadline: float | None = None
-    while True:
-        try:
-            return child.wait(timeout=_TICK_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
-        _reap_adopted(child)
-        if deadline is None and _supervisor_is_gone():
+    while not _reap(child):
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        watched = [wakeup] if deadline is not None else [wakeup, _LIFE_LINE]
+        ready, _, _ = select.select(watched, [], [], timeout)
+        if wakeup in ready:
+            os.read(wakeup, 4096)
+        # The supervisor holds the other end of our standard input and never writes to it.
+        if _LIFE_LINE in ready and os.read(_LIFE_LINE, 1) == b"":
             child.terminate()
             deadline = time.monotonic() + _GRACE_SECONDS
-        if deadline is not None and time.monotonic() > deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             child.kill()
+            deadline = time.monotonic() + _GRACE_SECONDS
+    return child.wait()
 
 
-def _supervisor_is_gone() -> bool:
-    # The supervisor holds the other end of our standard input and never writes to it.
-    ready, _, _ = select.select([0], [], [], 0)
-    return bool(ready) and os.read(0, 1) == b""
-
-
-def _reap_adopted(child: subprocess.Popen[bytes]) -> None:
-    # Adopted zombies alone: the child itself is waited for by Popen.
-    for pid in _zombie_children():
-        if pid != child.pid:
-            try:
-                os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                continue
-
-
-def _zombie_children() -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _parent_and_state(entry) == (os.getpid(), "Z"):
-            found.append(int(entry.name))
-    return found
+def _reap(child: subprocess.Popen[bytes]) -> bool:
+    """Bury adopted processes that have ended; whether the child itself has."""
+    while True:
+        # Looked at before it is waited for: the child's own exit belongs to Popen.
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return False
+        if ended.si_pid == child.pid:
+            return True
+        os.waitpid(ended.si_pid, 0)
 
 
 def _end_leftovers() -> None:
