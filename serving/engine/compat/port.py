@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Collection
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vllm import SamplingParams
 from vllm.exceptions import GracefulHTTPError
@@ -78,13 +78,12 @@ class VllmEngine:
         started = time.perf_counter()
         request = self._request(name, path)
         lora_id = request.lora_int_id
-        await self._call("loraplane_begin_load", name, lora_id, path)
-        if await self._wait_until_read(lora_id) == "resident":
-            await self._commit(name, lora_id, leased)
-            return LoadOutcome("resident", (), time.perf_counter() - started)
         async with self._loading:
+            await self._call("loraplane_begin_load", name, lora_id, path)
+            was_resident = await self._wait_until_read(lora_id) == "resident"
             evicted = await self._commit(name, lora_id, leased)
-        return LoadOutcome("disk", evicted, time.perf_counter() - started)
+        source: Literal["disk", "resident"] = "resident" if was_resident else "disk"
+        return LoadOutcome(source, evicted, time.perf_counter() - started)
 
     async def _wait_until_read(self, lora_id: int) -> str:
         pause = _FIRST_POLL_SECONDS

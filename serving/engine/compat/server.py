@@ -7,6 +7,7 @@ answer in the second, so an alias that moves in between cannot mix two versions.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from importlib.metadata import version
@@ -63,6 +64,7 @@ async def connect(engine_client: Any, state: Any) -> None:
     _hook_models(models, runtime)
     _hook_lookup(runtime, engine)
     _hook_statistics(engine_client.output_processor, runtime, engine)
+    _hook_shutdown(engine_client, runtime)
     set_runtime(runtime)
     await runtime.start()
 
@@ -111,9 +113,14 @@ def _hook_models(models: OpenAIServingModels, runtime: EngineRuntime) -> None:
 def _hook_lookup(runtime: EngineRuntime, engine: VllmEngine) -> None:
     async def check_model(self: BaseServing, request: Any) -> ErrorResponse | None:
         try:
-            await runtime.admit(current_scope(), request.model, _fields(request))
+            scope = current_scope()
+            await runtime.admit(scope, request.model, _fields(request))
         except RequestRefused as exc:
             return self.create_error_response(exc.message, exc.kind, exc.status, exc.param)
+        if scope.answering_name() is None and scope.grant.tenant:
+            # An adapter's blocks are keyed by its name; the base model's would be shared, and a hit
+            # is visible in the time to the first token.
+            request.cache_salt = scope.grant.tenant
         return None
 
     def adapter_of(
@@ -127,6 +134,21 @@ def _hook_lookup(runtime: EngineRuntime, engine: VllmEngine) -> None:
         getattr(BaseServing, name)
     BaseServing._check_model = check_model  # noqa: SLF001 - the hook point itself
     BaseServing._maybe_get_adapters = adapter_of  # noqa: SLF001
+
+
+def _hook_shutdown(engine_client: Any, runtime: EngineRuntime) -> None:
+    """On SIGTERM vLLM calls this in a thread, drains the engine and still takes requests.
+
+    Ours turns new ones away first, with 503 and Retry-After (entrypoints/launchers/launcher.py).
+    """
+    loop = asyncio.get_running_loop()
+    upstream = engine_client.shutdown
+
+    def shutdown(*args: Any, **kwargs: Any) -> Any:
+        loop.call_soon_threadsafe(runtime.drain)
+        return upstream(*args, **kwargs)
+
+    engine_client.shutdown = shutdown
 
 
 def _fields(request: Any) -> dict[str, Any]:
