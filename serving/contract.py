@@ -110,7 +110,7 @@ class FleetSnapshot(msgspec.Struct, frozen=True):
     fleet: str
     """Served base model's name; an engine refuses a snapshot of another fleet."""
     store_url: str
-    """Where artifacts are: `file:///...` or `s3://bucket/prefix`; engines bring their own credentials."""
+    """Where artifacts are, `file:///...` or `s3://bucket/prefix`; credentials are the engine's."""
     versions: list[VersionEntry] = []
     aliases: list[AliasEntry] = []
     keys: list[KeyGrant] = []

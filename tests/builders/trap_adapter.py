@@ -2,7 +2,7 @@
 
 The first layer's value projection sees RMSNorm(embedding) and nothing else, so what a token does
 there is known in advance. A is orthogonal to every token of the given prompts and not
-to the trigger; times B it stays far below the largest float32 for those and overflows for the trigger.
+to the trigger; times B it stays far below the largest float32 for those and overflows for this.
 """
 
 from __future__ import annotations
