@@ -1,6 +1,6 @@
 """A private PostgreSQL server in a temporary folder, for the tests that run on both databases.
 
-Starting it takes about two seconds; one serves a whole session, each test gets a new database.
+Starting it takes about two seconds; one serves a whole session, each test finds it empty.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,15 +70,16 @@ def run_postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def make_database(server_url: str) -> str:
-    """A new empty database; its URL."""
-    name = f"t{uuid.uuid4().hex}"
+async def empty_database(server_url: str) -> str:
+    """The server's database without any table; its URL. A new one each time costs 7 MB and 0.3 s."""
     connection = await asyncpg.connect(server_url.replace("+asyncpg", "") + "postgres")
     try:
-        await connection.execute(f"CREATE DATABASE {name}")
+        # A test that failed may have left a transaction open.
+        await connection.execute("SET lock_timeout = '10s'")
+        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     finally:
         await connection.close()
-    return server_url + name
+    return server_url + "postgres"
 
 
 def _unprivileged(folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.controller.registry.repository import Repository
-from tests.builders.postgres import find_postgres, make_database, run_postgres
+from tests.builders.postgres import empty_database, find_postgres, run_postgres
 from tests.builders.registry import Clock
 
 
@@ -27,7 +27,7 @@ def clock() -> Clock:
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path / 'registry.sqlite'}"
-    return await make_database(request.getfixturevalue("postgres_url"))
+    return await empty_database(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

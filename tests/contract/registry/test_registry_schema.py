@@ -9,10 +9,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
-from serving.controller.errors import RegistryIncompatible, RegistryUnavailable
+from serving.controller.errors import AlreadyExists, RegistryIncompatible, RegistryUnavailable
 from serving.controller.registry.repository import Repository
 from serving.controller.registry.tables import Base
+from serving.controller.registry.transactions import Unit
 from tests.builders.registry import Clock
 
 
@@ -91,3 +93,66 @@ async def test_a_database_that_does_not_answer_is_unavailable_not_empty(tmp_path
         with pytest.raises(RegistryUnavailable):
             await repository.tenants.all()
         await repository.close()
+
+
+class Deadlock(Exception):
+    """As the driver tells of it."""
+
+    sqlstate = "40P01"
+
+
+async def test_a_write_that_the_database_breaks_off_is_made_again(
+    repository: Repository,
+) -> None:
+    tries = 0
+
+    async def work(unit: Unit) -> int:
+        nonlocal tries
+        tries += 1
+        unit.bump()
+        if tries < 3:
+            raise OperationalError("UPDATE", {}, Deadlock())
+        return unit.fleet.revision
+
+    before = await repository.fleet.revision()
+
+    assert await repository.sessions.write(work) == before + 1
+    assert tries == 3
+    assert await repository.fleet.revision() == before + 1
+
+
+async def test_a_write_that_always_breaks_off_ends_as_unavailable(
+    repository: Repository,
+) -> None:
+    async def work(_unit: Unit) -> None:
+        raise OperationalError("UPDATE", {}, Deadlock())
+
+    with pytest.raises(RegistryUnavailable):
+        await repository.sessions.write(work)
+
+
+async def test_an_error_that_trying_again_cannot_mend_is_not_tried_again(
+    repository: Repository,
+) -> None:
+    tries = 0
+
+    async def work(unit: Unit) -> None:
+        nonlocal tries
+        tries += 1
+        await unit.session.execute(text("SELECT * FROM no_such_table"))
+
+    with pytest.raises(RegistryUnavailable):
+        await repository.sessions.write(work)
+
+    assert tries == 1
+
+
+async def test_listeners_hear_of_commits_and_of_nothing_else(repository: Repository) -> None:
+    heard: list[int] = []
+    repository.sessions.listen(heard.append)
+
+    await repository.tenants.create("globex", display_name="G", actor="root")
+    with pytest.raises(AlreadyExists):
+        await repository.tenants.create("globex", display_name="G", actor="root")
+
+    assert heard == [await repository.fleet.revision()]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,7 +22,9 @@ import pytest
 
 from serving.contract import decode_snapshot, engine_token
 from serving.controller.app import create_app
+from serving.settings import ControllerSettings
 from tests.builders.controller import ADMIN, CONFIG, SECRET, a_server, bearer, form_of, settings_in
+from tests.builders.registry import Clock
 
 VERSIONS = "/v1/tenants/acme/adapters/support/versions"
 
@@ -148,17 +153,104 @@ def test_an_event_stream_begins_with_what_comes_next(client: httpx.Client) -> No
     change.join()
 
 
+def test_an_event_stream_ends_soon_after_its_key_is_revoked(tmp_path: Path) -> None:
+    clock = Clock()
+    app = create_app(settings_in(tmp_path), clock=clock, has_loop=False)
+    with a_server(app) as url, httpx.Client(base_url=url, headers=bearer(ADMIN)) as client:
+        client.post("/v1/tenants", json={"id": "acme"})
+        made = client.post("/v1/tenants/acme/keys", json={}).json()
+        sent = {"Accept": "text/event-stream", **bearer(made["key"])}
+        with httpx.stream("GET", f"{url}/v1/events", headers=sent, timeout=30) as response:
+            lines = response.iter_lines()
+            next(lines)
+            clock.advance(20)
+            while ": still here" not in next(lines):
+                pass
+            client.delete(f"/v1/tenants/acme/keys/{made['id']}")
+            clock.advance(20)
+
+            rest = list(lines)
+
+    assert any("revoke_key" in line for line in rest)
+    assert not any("still here" in line for line in rest)
+
+
+def test_the_loop_runs_beside_the_api_and_hears_of_uploads(tmp_path: Path) -> None:
+    app = create_app(settings_in(tmp_path))
+    with a_server(app) as url, httpx.Client(base_url=url, headers=bearer(ADMIN)) as client:
+        client.post("/v1/tenants", json={"id": "acme"})
+        client.post(VERSIONS, files=form_of())
+        ready = client.get("/readyz")
+        deadline = time.monotonic() + 4
+        while (shown := client.get(f"{VERSIONS}/1").json())["error"] is None:
+            assert time.monotonic() < deadline, "nobody told the loop"
+            time.sleep(0.05)
+
+    assert ready.status_code == 200
+    # Without a base model nothing can be said of an adapter, so nothing is.
+    assert shown["state"] == "validating"
+
+
+@pytest.mark.slow
+def test_what_is_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    port, rng = _free_port(), random.Random(7)
+    settings = settings_in(tmp_path, controller_port=port)
+    acknowledged: dict[str, str] = {}
+    for life in range(4):
+        process = _start(settings)
+        _wait_ready(f"http://127.0.0.1:{port}", process)
+        killer = threading.Timer(rng.uniform(0.05, 0.8), process.kill)
+        killer.start()
+        _push_until_dead(port, life, acknowledged)
+        process.wait(timeout=10)
+        killer.join()
+
+    process = _start(settings)
+    try:
+        _wait_ready(f"http://127.0.0.1:{port}", process)
+        url = f"http://127.0.0.1:{port}/v1/adapters"
+        (adapter,) = httpx.get(url, headers=bearer(ADMIN)).json()["adapters"]
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+    assert acknowledged
+    found = {version["name"]: version["digest"] for version in adapter["versions"]}
+    assert acknowledged.items() <= found.items()
+    for digest in found.values():
+        folder = tmp_path / "artifacts" / "sha256" / digest[7:9] / digest[7:]
+        assert {path.name for path in folder.iterdir()} >= {name for name, _ in form_of()}
+    others = [path for path in (tmp_path / "uploads").iterdir() if path.is_dir()]
+    assert len(others) == 1, "folders of killed processes are removed at the next start"
+
+
+def _push_until_dead(port: int, life: int, acknowledged: dict[str, str]) -> None:
+    with (
+        contextlib.suppress(httpx.TransportError),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=bearer(ADMIN)) as client,
+    ):
+        client.post("/v1/tenants", json={"id": "acme"})
+        for n in itertools.count():
+            weights = f"{life}-{n}".encode() * 50_000
+            answer = client.post(VERSIONS, files=form_of(weights))
+            assert answer.status_code == 202, answer.text
+            acknowledged[answer.json()["name"]] = answer.json()["digest"]
+
+
+def _start(settings: ControllerSettings) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "serving.controller"],
+        env={**os.environ, **settings.to_environment()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
 def test_the_process_starts_from_its_environment_and_stops_while_engines_wait(
     tmp_path: Path,
 ) -> None:
     port = _free_port()
-    environment = {**os.environ, **settings_in(tmp_path, controller_port=port).to_environment()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving.controller"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    process = _start(settings_in(tmp_path, controller_port=port))
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_ready(url, process)

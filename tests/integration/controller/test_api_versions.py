@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -254,6 +255,23 @@ async def test_the_controller_is_not_ready_without_loop_or_registry(
 
     assert answer.status_code == 503
     assert answer.json()["reasons"] == ["loop_stopped"]
+
+
+async def test_without_its_registry_the_controller_is_alive_but_not_ready(
+    controller: Controller, tmp_path: Path
+) -> None:
+    nobody, admin = await controller.client(None), await controller.client()
+    await controller.context.repository.close()
+    for name in ("registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+
+    answer = await nobody.get("/readyz")
+
+    assert (answer.status_code, answer.json()["reasons"]) == (503, ["registry_unavailable"])
+    assert (await nobody.get("/healthz")).status_code == 200
+    refused = await admin.get("/v1/tenants")
+    assert_problem(refused, 503, "registry_unavailable")
+    assert int(refused.headers["retry-after"]) > 0
 
 
 async def test_an_unexpected_error_shows_its_id_and_nothing_else(controller: Controller) -> None:
