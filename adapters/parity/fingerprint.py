@@ -32,6 +32,7 @@ from adapters.parity.fingerprint_file import (
     parse_tensor_name,
 )
 from adapters.parity.reference_forward import greedy, stop_ids_of
+from adapters.parity.reference_load import live_scalings
 from adapters.parity.reference_revision import base_revision, tensor_bytes
 
 if TYPE_CHECKING:
@@ -154,12 +155,7 @@ def _module_prints(model: Any, adapter_name: str) -> dict[str, ModulePrint]:
         place = parse_tensor_name(name)
         if place is not None:
             sides.setdefault(place.module, {})[place.side] = tensor
-    scalings = {
-        name: float(module.scaling[adapter_name])
-        for name, module in model.get_base_model().named_modules()
-        # Attention modules of transformers have a number of this name.
-        if isinstance(getattr(module, "scaling", None), dict) and adapter_name in module.scaling
-    }
+    scalings = live_scalings(model, adapter_name)
     prints = {
         module: ModulePrint(
             scaling=scalings[module],

@@ -96,9 +96,10 @@ def _scalings_differ(
     squares = [
         _is_close(uploaded[n].scaling, trained[n].scaling * _root(trained[n])) for n in changed
     ]
-    if all(roots) and fingerprint.use_rslora:
+    is_flagged = uploaded[name].use_rslora
+    if all(roots) and fingerprint.use_rslora and not is_flagged:
         code, why = "export_rslora_lost", "the use_rslora flag was lost after training"
-    elif all(squares) and not fingerprint.use_rslora:
+    elif all(squares) and is_flagged and not fingerprint.use_rslora:
         code, why = "export_rslora_added", "use_rslora was switched on after training"
     elif any(not _is_close(uploaded[n].scaling / found, trained[n].scaling / was) for n in changed):
         code, why = "export_scaling_differs", "the modules' scalings were changed after training"

@@ -158,6 +158,7 @@ def read_module_facts(spec: LoraSpec, tensor_file: Path) -> tuple[ModuleFacts, .
             b_shape=pair["B"][0],
             a_sha256=pair["A"][1],
             b_sha256=pair["B"][1],
+            use_rslora=spec.use_rslora,
         )
         for module, pair in sorted(sides.items())
         if len(pair) == 2

@@ -84,6 +84,8 @@ class ModuleFacts(msgspec.Struct, frozen=True):
     b_shape: tuple[int, ...]
     a_sha256: str
     b_sha256: str
+    use_rslora: bool = False
+    """The config's flag: tells a lost flag from an alpha that happens to have the same effect."""
 
 
 class FinitenessReport(msgspec.Struct, frozen=True):

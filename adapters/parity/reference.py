@@ -214,9 +214,9 @@ class Reference:
             self._base, self._loaded, self._loaded_key = unload(self._loaded), None, None
         try:
             self._loaded = load_strictly(self._base, folder)
-        except StrictLoadFailed:
-            self._restore_base()
-            raise
+        finally:
+            if self._loaded is None:
+                self._restore_base()
         self._loaded_key = key
         return self._loaded
 

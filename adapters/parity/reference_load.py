@@ -67,6 +67,15 @@ def unload(loaded: LoadedAdapter) -> Any:
     return base
 
 
+def live_scalings(model: Any, adapter_name: str) -> dict[str, float]:
+    """The factor that each adapted module of a PEFT model really applies, by module name."""
+    return {
+        name: float(module.scaling[adapter_name])
+        for name, module in model.get_base_model().named_modules()
+        if isinstance(module, LoraLayer) and adapter_name in module.scaling
+    }
+
+
 def _read_spec(folder: Path) -> LoraSpec:
     try:
         spec = parse_lora_config((folder / CONFIG_FILE).read_bytes())
@@ -139,9 +148,5 @@ def _check_consumed(held: Mapping[str, torch.Tensor], tensors: Mapping[str, torc
 
 
 def _with_live_scalings(model: Any, facts: tuple[ModuleFacts, ...]) -> tuple[ModuleFacts, ...]:
-    live = {
-        name: float(module.scaling[ADAPTER_NAME])
-        for name, module in model.base_model.model.named_modules()
-        if isinstance(module, LoraLayer) and ADAPTER_NAME in module.scaling
-    }
+    live = live_scalings(model, ADAPTER_NAME)
     return tuple(msgspec.structs.replace(item, scaling=live[item.module]) for item in facts)

@@ -96,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Before the heavy imports: they, too, may print.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    # Threads that wait by spinning would take the cores from an engine on the same machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     import torch
     from transformers.utils import logging
