@@ -143,6 +143,7 @@ def _parse_line(number: int, line: str) -> Case:
         raw = json.loads(line, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:
         raise _invalid(number, "", f"not JSON: {exc}", "write one JSON object per line") from exc
+    _check_values(number, raw)
     if not isinstance(raw, dict):
         raise _invalid(number, "", "not an object", 'write {"id": ..., "messages": [...]}')
     unknown = sorted(set(raw) - _FIELDS)
@@ -165,6 +166,15 @@ def _parse_line(number: int, line: str) -> Case:
     )
 
 
+def _check_values(number: int, raw: Any) -> None:
+    """What JSON can spell and no other reader takes: half surrogate pairs, 1e999, endless nesting."""
+    try:
+        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as exc:
+        problem = f"a value that cannot be written again: {type(exc).__name__}"
+        raise _invalid(number, "", problem, "use valid Unicode and ordinary numbers") from exc
+
+
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
@@ -175,10 +185,6 @@ def _text(number: int, raw: Mapping[str, Any], field: str, *, max_length: int | 
         raise _invalid(number, field, f"found {_short(value)}", "write a text that is not empty")
     if max_length is not None and len(value) > max_length:
         raise _invalid(number, field, f"{len(value)} characters", f"use at most {max_length}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as exc:
-        raise _invalid(number, field, "half of a surrogate pair", "write valid Unicode") from exc
     return value
 
 
@@ -190,7 +196,7 @@ def _messages(number: int, value: Any) -> tuple[Mapping[str, Any], ...]:
         field = f"messages[{index}]"
         if not isinstance(item, dict):
             raise _invalid(number, field, f"found {_short(item)}", fix)
-        if item.get("role") not in _ROLES:
+        if not isinstance(item.get("role"), str) or item["role"] not in _ROLES:
             roles = f"use one of {', '.join(sorted(_ROLES))}"
             raise _invalid(number, f"{field}.role", f"found {_short(item.get('role'))}", roles)
         if "content" not in item and "tool_calls" not in item:
