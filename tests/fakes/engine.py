@@ -54,6 +54,10 @@ class Faults:
     """The known disaster: an adapter that is listed but not applied."""
     refuses: dict[str, str] = field(default_factory=dict)
     """Version name -> reason with which loading fails."""
+    statuses: dict[str, int] = field(default_factory=dict)
+    """Version or base name -> error status of its answers."""
+    logprob: float | None = None
+    """Stands in every answer for the real ones."""
     before_answer: Callable[[str], Awaitable[None]] | None = None
 
     def check(self, name: str) -> None:
@@ -82,6 +86,8 @@ class FakeEngine:
         self._secret = cluster_secret
         self._reports: dict[str, VersionReport] = {}
         self._in_flight: dict[str, int] = {}
+        self._last_report: EngineReport | None = None
+        self._silent_turns = 0
         self._started_at = time.time()
         self.app = self._build_app()
 
@@ -97,13 +103,17 @@ class FakeEngine:
             self.seen |= {entry.name for entry in snapshot.versions}
             await self._apply(snapshot)
             self.snapshot = snapshot
-        await self.link.report(self.report())
+        report = self.report()
+        self._silent_turns += 1
+        if report != self._last_report or self._silent_turns >= 5:
+            await self.link.report(report)
+            self._last_report, self._silent_turns = report, 0
 
     async def run(self) -> None:
         """Converge until cancelled."""
         while True:
             await self.converge(wait=0.2)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.04)
 
     def report(self) -> EngineReport:
         versions = [
@@ -214,12 +224,17 @@ class FakeEngine:
         finally:
             self._in_flight[resolved] -= 1
         self.asked.append(resolved)
+        if resolved in self.faults.statuses:
+            return _error(self.faults.statuses[resolved], "a test wants it so")
+        lie = self.faults.logprob
         choice = {
             "index": 0,
             "text": "",
             "finish_reason": "stop" if answer.ended else "length",
             "token_ids": answer.token_ids,
-            "logprobs": {"token_logprobs": answer.logprobs},
+            "logprobs": {
+                "token_logprobs": answer.logprobs if lie is None else [lie] * len(answer.logprobs)
+            },
         }
         return JSONResponse({"object": "text_completion", "model": resolved, "choices": [choice]})
 

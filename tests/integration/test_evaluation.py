@@ -15,6 +15,7 @@ from adapters.errors import ReferenceFailed
 from bench.fixtures.base_model import tiny_base
 from serving.contract import gate_key
 from serving.controller.lifecycle import State
+from serving.controller.registry.tables import SuiteRow
 from serving.controller.steps import candidate
 from tests.builders.gate_world import GateWorld, gate_world
 from tests.builders.random_adapters import edit_tensors, random_adapter
@@ -135,6 +136,120 @@ async def test_an_engine_that_cannot_load_the_candidate_fails_it_with_its_reason
     assert "rank_above_slots" in reason["text"]
     await asyncio.sleep(0.1)
     assert (await world.steps.snapshot()).versions == []
+
+
+async def test_bytes_that_the_engine_did_not_get_say_nothing_about_the_adapter(
+    world: GateWorld, adapter: Path
+) -> None:
+    world.engine.faults.refuses["acme/support@1"] = "digest_mismatch"
+    version = await world.push(adapter)
+
+    assert await world.drive(version) == State.INCONCLUSIVE
+
+
+async def test_an_engine_that_refuses_every_request_is_inconclusive(
+    world: GateWorld, adapter: Path
+) -> None:
+    world.engine.faults.statuses["acme/support@1"] = 500
+    version = await world.push(adapter)
+
+    assert await world.drive(version) == State.INCONCLUSIVE
+
+    assert await world.reasons(version) == ["engine_refused"]
+
+
+async def test_answers_that_are_not_finite_on_the_engine_fail_the_adapter(
+    world: GateWorld, adapter: Path
+) -> None:
+    world.engine.faults.logprob = -9999.0
+    version = await world.push(adapter)
+
+    assert await world.drive(version) == State.FAILED
+
+    assert await world.reasons(version) == ["engine_answer_not_finite"]
+
+
+async def test_a_base_model_that_cannot_be_measured_puts_the_evaluation_off(
+    world: GateWorld, adapter: Path
+) -> None:
+    world.engine.faults.statuses["base"] = 500
+    version = await world.push(adapter)
+    await world.steps.turn("validate")
+
+    await world.steps.turn("evaluate")
+
+    row = await world.steps.row(version)
+    assert row.state == State.EVALUATING
+    assert row.error is not None
+    assert row.error["code"] == "engine_refused"
+    world.engine.faults.statuses.clear()
+    assert await world.drive(version) == State.LIVE
+
+
+async def test_a_suite_that_cannot_be_read_is_inconclusive_and_says_where(
+    world: GateWorld, adapter: Path
+) -> None:
+    bad = SuiteRow(
+        tenant_id="acme", name="bad", digest="x", n_cases=1, content="{", contamination=None
+    )
+    await world.steps.repository.tenants.put_suite(bad, actor="ann")
+    version = await world.steps.upload(adapter, suite="acme/bad@1")
+
+    assert await world.drive(version) == State.INCONCLUSIVE
+
+    assert await world.reasons(version) == ["suite_invalid"]
+
+
+async def test_without_a_suite_the_built_in_probe_is_used_and_says_what_it_proves(
+    world: GateWorld, adapter: Path
+) -> None:
+    # Refused by the standalone side, so that the many cases cost no generation here.
+    version = await world.steps.upload(edit_tensors(adapter, scale=1e18))
+
+    assert await world.drive(version) == State.FAILED
+
+    report = await world.report(version)
+    assert report["suite"]["is_builtin"]
+    assert "numeric parity only" in report["proves"]
+
+
+async def test_a_version_retired_during_its_evaluation_gets_no_verdict(
+    world: GateWorld, adapter: Path
+) -> None:
+    retired = False
+
+    async def retire_once(_model: str) -> None:
+        nonlocal retired
+        if not retired:
+            retired = True
+            await world.steps.repository.versions.retire("acme/support@1", actor="ann")
+
+    world.engine.faults.before_answer = retire_once
+    version = await world.push(adapter)
+
+    assert await world.drive(version) == State.RETIRED
+
+    row = await world.steps.row(version)
+    assert (row.verdict, await world.steps.repository.versions.report(version)) == (None, None)
+
+
+async def test_bytes_that_the_store_lost_are_told_and_decide_nothing(
+    world: GateWorld, adapter: Path
+) -> None:
+    version = await world.push(adapter)
+    await world.steps.turn("validate")
+    digest = (await world.steps.row(version)).digest
+    await world.steps.context.store.delete(digest)
+    for copy in (world.steps.context.settings.data_dir / "work").rglob("*.safetensors"):
+        copy.parent.chmod(0o755)
+        copy.unlink()
+
+    await world.steps.turn("evaluate")
+
+    row = await world.steps.row(version)
+    assert row.state == State.EVALUATING
+    assert row.error is not None
+    assert (row.error["code"], row.error["terminal"]) == ("artifact_not_found", True)
 
 
 async def test_a_re_evaluation_makes_the_engine_forget_its_failure(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from adapters.errors import ArtifactNotFound, DigestMismatch
 from adapters.parity.numeric import CandidateAnswer
 from adapters.parity.protocol import TokenizedPrompt
 from serving.contract import EngineReport, VersionState
@@ -36,6 +37,8 @@ _MAX_REFUSALS = 5
 _MAX_UNREACHABLE = 5
 _MAX_WAIT_SECONDS = 300.0
 """Without any ready engine, so long before other evaluations get their turn."""
+_BYTES_REASONS = frozenset({ArtifactNotFound.code, DigestMismatch.code})
+"""The engine did not get the adapter's bytes, which says nothing about the adapter."""
 _MAX_NEIGHBOURS = 7
 """With the candidate they fill the default eight slots."""
 
@@ -184,7 +187,8 @@ def _refusal(failed: Sequence[EngineFailure]) -> CandidateRefused:
     text = f"engine {first.engine_id} cannot load it: {first.reason}"
     if first.detail:
         text += f" ({first.detail})"
-    return CandidateRefused("engine_refused_to_load", text, is_against=True)
+    is_against = first.reason not in _BYTES_REASONS
+    return CandidateRefused("engine_refused_to_load", text, is_against=is_against)
 
 
 async def _neighbours(context: StepContext, engine: EngineReport, *, without: str) -> list[str]:
