@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 
-from serving.cli.supervisor import ChildSpec, Supervisor, wait_until
+from serving.cli.supervisor import Backoff, ChildSpec, Supervisor, wait_until
 from serving.settings import ControllerSettings, EngineSettings, ensure_secret
 
 _CONTROLLER_STOP_SECONDS = 20.0
@@ -26,6 +26,8 @@ class UpPlan:
     engine_port: int = 8500
     engine_environment: Mapping[str, str] = field(default_factory=dict)
     """The engine profile's options as `LORAPLANE_*`."""
+    restart_seconds: float = 30.0
+    """Longest pause before a dead child is started again."""
 
     @property
     def controller_url(self) -> str:
@@ -84,7 +86,12 @@ def run_all(plan: UpPlan) -> None:
 
 async def _run(plan: UpPlan) -> None:
     data_dir = plan.controller.data_dir.absolute()
-    supervisor = Supervisor(specs=child_specs(plan), data_dir=data_dir, say=_say)
+    supervisor = Supervisor(
+        specs=child_specs(plan),
+        data_dir=data_dir,
+        say=_say,
+        backoff=Backoff(longest=plan.restart_seconds),
+    )
     supervisor.stop_on_signals()
     _say(f"starting controller and {plan.n_engines} engine(s); logs in {data_dir / 'logs'}")
 

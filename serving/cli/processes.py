@@ -42,6 +42,10 @@ def up(
     max_model_len: MaxModelLen = None,
     dtype: Dtype = None,
     profile: ProfileOption = None,
+    restart_seconds: Annotated[
+        float,
+        option("--restart-seconds", help="Longest pause before a dead child is restarted.", min=0),
+    ] = 30.0,
 ) -> None:
     """Run a controller and engines here until Ctrl-C; the embedded form of the whole product."""
     from serving.cli.all_in_one import UpPlan, run_all
@@ -66,6 +70,7 @@ def up(
         n_engines=engines,
         engine_port=engine_port,
         engine_environment=_as_environment(given),
+        restart_seconds=restart_seconds,
     )
     run_all(plan)
 

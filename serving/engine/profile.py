@@ -27,7 +27,8 @@ EXTRA_ARGUMENTS = frozenset(
         "enable-auto-tool-choice", "enable-prompt-tokens-details",
         "fully-sharded-loras", "gpu-memory-utilization", "kv-cache-dtype", "load-format",
         "max-logprobs", "max-num-queued-reqs", "max-num-queued-tokens", "no-enable-prefix-caching",
-        "pipeline-parallel-size", "quantization", "reasoning-parser", "revision", "seed",
+        "num-gpu-blocks-override", "pipeline-parallel-size", "quantization", "reasoning-parser",
+        "revision", "seed",
         "specialize-active-lora", "tensor-parallel-size", "tokenizer",
         "tool-call-parser", "trust-remote-code", "uvicorn-log-level",
     }

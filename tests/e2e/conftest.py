@@ -14,6 +14,9 @@ from tests.e2e.fleet import Fleet, running
 
 GPU_SLOTS, CPU_SLOTS = 3, 6
 PROFILE = {
+    # Few KV blocks, so that they are used again and again: what one request leaves in a block,
+    # another one finds there.
+    "extra_arguments": ["--num-gpu-blocks-override=48"],
     "kv_cache_gib": 1,
     "enforce_eager": True,
     "max_num_batched_tokens": 256,

@@ -26,7 +26,8 @@ SETTLED = {"live", "superseded"}
 @pytest.fixture(scope="module")
 def own_fleet(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     profile = {**PROFILE, "gpu_slots": 3, "cpu_slots": 12}
-    with running(Fleet(base, tmp_path_factory.mktemp("crash"), profile)) as fleet:
+    options = {"--restart-seconds": "1"}
+    with running(Fleet(base, tmp_path_factory.mktemp("crash"), profile, options)) as fleet:
         yield fleet
 
 
