@@ -71,7 +71,7 @@ def run_postgres() -> Iterator[str]:
 
 
 async def empty_database(server_url: str) -> str:
-    """The server's database without any table; its URL. A new one each time costs 7 MB and 0.3 s."""
+    """The server's database without any table; its URL. A new one would cost 7 MB and 0.3 s."""
     connection = await asyncpg.connect(server_url.replace("+asyncpg", "") + "postgres")
     try:
         # A test that failed may have left a transaction open.

@@ -19,7 +19,7 @@ from serving.controller.registry.moves import Move
 from serving.controller.registry.repository import Repository
 from serving.controller.registry.tables import VersionRow
 from serving.controller.snapshot import compile_snapshot
-from tests.builders.registry import Clock, an_upload
+from tests.builders.registry import Clock, a_version, an_upload
 
 T = TypeVar("T")
 PICK = st.integers(0, 99)
@@ -58,30 +58,52 @@ class AdapterLife(RuleBasedStateMachine):
         upload = an_upload(str(self.n_uploads), promote_mode=mode)
         self.run(self.repository.versions.acknowledge(upload))
 
-    @rule(verdict=st.sampled_from(Verdict), is_good=st.booleans(), state=st.sampled_from(State))
-    def work(self, verdict: Verdict, is_good: bool, state: State) -> None:
-        claimed = self.run(self.repository.work.claim_due([state], lease_seconds=9, owner="x"))
+    @rule(until=st.sampled_from([State.EVALUATING, State.PASSED, State.STAGING, State.LIVE]))
+    def upload_a_good_one(self, until: State) -> None:
+        self.n_uploads += 1
+        row = self.run(a_version(self.repository, an_upload(str(self.n_uploads)), until=until))
+        if until is not State.EVALUATING:
+            self.may_serve.add(row.id)
+
+    def claim(self, *states: State) -> tuple[VersionRow, str] | None:
+        work = self.repository.work.claim_due(states, lease_seconds=9, owner="x")
+        row = self.run(work)
+        return None if row is None else (row, str(row.lock_token))
+
+    @rule(verdict=st.sampled_from(Verdict))
+    def step(self, verdict: Verdict) -> None:
+        claimed = self.claim(State.VALIDATING, State.EVALUATING, State.STAGING)
         if claimed is None:
             return
-        token, work = str(claimed.lock_token), self.repository.work
-        match state:
-            case State.VALIDATING:
-                move = Move(event=Event.ACCEPT if is_good else Event.REJECT)
-                assert self.run(work.apply(claimed.id, token, move, rank=8))
-            case State.EVALUATING if is_good:
-                if verdict is Verdict.PASS:
-                    self.may_serve.add(claimed.id)
-                done = work.conclude(claimed.id, token, verdict=verdict, report={})
-                assert self.run(done)
-            case State.EVALUATING:
-                changes = work.apply(claimed.id, token, keep_lease=False, gate_phase="candidate")
-                assert self.run(changes)
-            case State.STAGING:
-                assert self.run(work.switch(claimed.id, token, rollback_seconds=50))
-            case State.SUPERSEDED:
-                assert self.run(work.apply(claimed.id, token, Move(event=Event.RETIRE)))
-            case _:
-                assert self.run(work.apply(claimed.id, token, retry_after_seconds=1))
+        row, token = claimed
+        work = self.repository.work
+        if row.state == State.VALIDATING:
+            event = Event.REJECT if verdict is Verdict.FAIL else Event.ACCEPT
+            assert self.run(work.apply(row.id, token, Move(event=event), rank=8))
+        elif row.state == State.EVALUATING:
+            if verdict is Verdict.PASS:
+                self.may_serve.add(row.id)
+            assert self.run(work.conclude(row.id, token, verdict=verdict, report={}))
+        else:
+            assert self.run(work.switch(row.id, token, rollback_seconds=50))
+
+    @rule()
+    def show_a_candidate_to_the_engines(self) -> None:
+        if claimed := self.claim(State.EVALUATING):
+            row, token = claimed
+            assert self.run(self.repository.work.apply(row.id, token, gate_phase="candidate"))
+
+    @rule()
+    def end_a_rollback_window(self) -> None:
+        if claimed := self.claim(State.SUPERSEDED):
+            row, token = claimed
+            assert self.run(self.repository.work.apply(row.id, token, Move(event=Event.RETIRE)))
+
+    @rule()
+    def put_off(self) -> None:
+        if claimed := self.claim(State.VALIDATING, State.EVALUATING, State.STAGING):
+            row, token = claimed
+            assert self.run(self.repository.work.apply(row.id, token, retry_after_seconds=5))
 
     @precondition(lambda self: self.n_uploads > 0)
     @rule(pick=PICK, has_reason=st.booleans())
@@ -177,8 +199,8 @@ class AdapterLife(RuleBasedStateMachine):
 
 
 AdapterLife.TestCase.settings = settings(
-    max_examples=20,
-    stateful_step_count=30,
+    max_examples=15,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
