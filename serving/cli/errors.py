@@ -41,7 +41,9 @@ class RequestRefused(Refused):
         self.problem = dict(problem)
         title = str(problem.get("title") or f"HTTP {status}")
         detail = str(problem.get("detail") or "")
-        super().__init__(title if detail in {"", title} else f"{title} {detail}", fix=fix)
+        super().__init__(
+            detail if detail.startswith(title) else f"{title} {detail}".strip(), fix=fix
+        )
 
     @property
     def code(self) -> str:

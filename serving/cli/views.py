@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +28,8 @@ _STATE_STYLE = {
     "superseded": "dim",
 }
 
-out = Console()
+# A pipe has no width: wide enough that no cell is cut.
+out = Console(width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True)
 
 
@@ -74,18 +76,31 @@ def items_of(answer: Any, name: str) -> list[dict[str, Any]]:
 
 
 def print_findings(findings: Iterable[Row]) -> None:
-    """Findings with what was found, what is allowed, and the fix."""
+    """Each kind of finding once: what it means, where it is, what was found, the fix."""
+    by_code: dict[str, list[Row]] = {}
     for finding in findings:
-        severity = str(finding.get("severity", "error"))
-        colour = {"info": "blue", "warning": "yellow"}.get(severity, "red")
-        title = finding.get("meaning") or finding.get("title") or finding.get("detail") or ""
-        err.print(
-            f"  [{colour}]{escape(str(finding.get('code', severity)))}[/{colour}] "
-            f"{escape(str(title))}"
-        )
-        for key in ("where", "found", "allowed", "fix"):
-            if finding.get(key) not in (None, "", []):
-                err.print(f"    {key}: {escape(str(finding[key]))}")
+        by_code.setdefault(str(finding.get("code", "finding")), []).append(finding)
+    for code, group in by_code.items():
+        first = group[0]
+        colour = {"info": "blue", "warning": "yellow"}.get(str(first.get("severity")), "red")
+        meaning = escape(str(first.get("meaning") or first.get("detail") or ""))
+        _say(f"  [{colour}]{escape(code)}[/{colour}] {meaning}")
+        for finding in group:
+            _say(f"    {escape(_place(finding))}")
+        if first.get("fix"):
+            _say(f"    fix: {escape(str(first['fix']))}")
+
+
+def _place(finding: Row) -> str:
+    facts = [str(finding["where"])] if finding.get("where") else []
+    for name in ("found", "allowed"):
+        if finding.get(name) not in (None, "", []):
+            facts.append(f"{name} {finding[name]}")
+    return ", ".join(facts)
+
+
+def _say(markup: str) -> None:
+    err.print(markup, soft_wrap=True, highlight=False)
 
 
 def reasons_of(version: Row) -> list[str]:
@@ -99,15 +114,15 @@ def reasons_of(version: Row) -> list[str]:
 
 def print_error(error: CliError) -> None:
     """An error with everything that came with it: findings, reasons, the fix."""
-    err.print(f"[red]error[/red]: {escape(str(error))}", soft_wrap=True, highlight=False)
+    _say(f"[red]error[/red]: {escape(str(error))}")
     if isinstance(error, RequestRefused):
         print_findings(error.findings)
     if isinstance(error, VerdictRefused):
         print_findings(error.version.get("findings") or ())
         for reason in reasons_of(error.version):
-            err.print(f"  - {escape(reason)}")
+            _say(f"  - {escape(reason)}")
     if error.fix:
-        err.print(f"fix: {escape(error.fix)}", soft_wrap=True, highlight=False)
+        _say(f"fix: {escape(error.fix)}")
 
 
 def when(seconds: Any) -> str:
