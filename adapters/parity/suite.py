@@ -167,7 +167,7 @@ def _parse_line(number: int, line: str) -> Case:
 
 
 def _check_values(number: int, raw: Any) -> None:
-    """What JSON can spell and no other reader takes: half surrogate pairs, 1e999, endless nesting."""
+    """What JSON can spell and no other reader takes: half surrogates, 1e999, endless nesting."""
     try:
         json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as exc:

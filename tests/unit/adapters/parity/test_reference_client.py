@@ -108,7 +108,7 @@ async def test_silence_is_ended_at_the_timeout():
         await client.load_base("base", dtype="float32")
         pid = client.pid
 
-        with pytest.raises(ReferenceFailed, match="within 1.5 s"):
+        with pytest.raises(ReferenceFailed, match=r"within 1\.5 s"):
             await ask(client, HANGS)
 
         assert not is_alive(pid)
