@@ -141,11 +141,18 @@ def _base_print(model: Any) -> BasePrint:
     if revision is None and method is None:
         method = "unknown"
     return BasePrint(
-        name=getattr(config, "_name_or_path", None) or None,
+        # A hub id as it is; of a local path only the last part, which says nothing of the machine.
+        name=_label(getattr(config, "_name_or_path", None)),
         revision=revision,
         dtype=str(model.get_base_model().dtype).removeprefix("torch."),
         quantization=None if method is None else str(getattr(method, "value", method)),
     )
+
+
+def _label(name_or_path: str | None) -> str | None:
+    if name_or_path and Path(name_or_path).is_dir():
+        return Path(name_or_path).resolve().name
+    return name_or_path or None
 
 
 def _module_prints(model: Any, adapter_name: str) -> dict[str, ModulePrint]:

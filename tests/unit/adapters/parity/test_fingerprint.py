@@ -28,7 +28,7 @@ def test_it_holds_what_training_made(trained, base):
     assert len(recorded.answers) == len(PROMPTS)
     assert all(len(a.token_ids) == len(a.logprobs) > 0 for a in recorded.answers)
     assert recorded.base.dtype == "float32"
-    assert recorded.base.name == str(base)
+    assert recorded.base.name == base.name
     assert recorded.base.quantization is None
     assert set(recorded.versions) == {"torch", "transformers", "peft"}
 
