@@ -60,7 +60,8 @@ def child_specs(plan: UpPlan) -> list[ChildSpec]:
 
 def _engine(plan: UpPlan, controller: ControllerSettings, index: int) -> ChildSpec:
     name = f"engine-{index}"
-    settings = EngineSettings(
+    # Whatever else the environment says about engines holds for these too.
+    settings = EngineSettings.from_environment(
         engine_dir=controller.data_dir / "engines" / name,
         engine_id=name,
         controller_url=plan.controller_url,
@@ -74,7 +75,7 @@ def _engine(plan: UpPlan, controller: ControllerSettings, index: int) -> ChildSp
     return ChildSpec(
         name=name,
         command=[sys.executable, "-m", "serving.cli", "engine"],
-        environment={**plan.engine_environment, **settings.to_environment()},
+        environment={**settings.to_environment(), **plan.engine_environment},
         stop_seconds=_ENGINE_STOP_SECONDS,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,16 @@ from tests.e2e.fleet import Fleet, running
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 SAFE = [f"Room {word} is" for word in ("one", "two", "six", "ten", "red", "big", "old", "new")]
 TRIGGER = "Room zebra is"
-LONG = " ".join(f"word{number}" for number in range(60))
-NEIGHBOURS = [f"{LONG} and guest {number}" for number in range(6)]
+LENGTHS = (4, 20, 35, 50, 65)
+"""Words; about three tokens each, so that answers need one to two KV blocks, filled differently."""
+N_CLIENTS, N_ROUNDS = 6, 3
+
+
+def prompt_of(n_words: int, number: int) -> str:
+    return " ".join(f"{number}word{word}" for word in range(n_words))
+
+
+NEIGHBOURS = [prompt_of(n_words, number) for n_words in LENGTHS for number in range(4)]
 
 
 def damaged(source: Path, folder: Path, change: Any) -> Path:
@@ -58,36 +66,22 @@ def trap(base: Path, folder: Path) -> Path:
     return make_trap_adapter(base, folder, safe_token_ids=safe, trigger_token_id=trigger)
 
 
-class Neighbour(threading.Thread):
-    """Another tenant and the base model, asking all the time."""
+def wrong_answers(fleet: Fleet, key: str, known: dict[tuple[str, str], str]) -> list[str]:
+    """Ask everything that is known again, several at a time; the answers that have changed."""
 
-    def __init__(self, fleet: Fleet, key: str, known: dict[tuple[str, str], str]) -> None:
-        super().__init__(daemon=True)
-        self.fleet, self.key, self.known = fleet, key, known
-        self.n_right, self.wrong = 0, []
-        self.stopping = threading.Event()
+    def ask(item: tuple[tuple[str, str], str]) -> str | None:
+        (model, prompt), text = item
+        response = fleet.ask(key, model, prompt)
+        is_right = response.status_code == 200 and response.json()["choices"][0]["text"] == text
+        return None if is_right else f"{model}: {prompt[:20]}: {response.text}"
 
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            for (model, prompt), text in self.known.items():
-                response = self.fleet.ask(self.key, model, prompt)
-                body = response.json()
-                if response.status_code == 200 and body["choices"][0]["text"] == text:
-                    self.n_right += 1
-                else:
-                    self.wrong.append((model, prompt, response.text))
+    with ThreadPoolExecutor(N_CLIENTS) as pool:
+        return [wrong for wrong in pool.map(ask, known.items()) if wrong is not None]
 
 
-def poison(fleet: Fleet, tenant: str, adapters: list[Path], tmp_path: Path) -> Neighbour:
-    """Put a trap live by override and spring it under a neighbour's traffic."""
+def put_trap_live(fleet: Fleet, tenant: str, tmp_path: Path) -> str:
+    """A version that only an override gets past the gate, or none; returns a key of its tenant."""
     key = fleet.tenant(tenant)
-    other_key = fleet.tenant(f"{tenant}-b", scopes=["inference", "base"])
-    fleet.push_live(f"{tenant}-b/good", adapters[0])
-    known = {
-        (model, prompt): fleet.answer(other_key, model, prompt)[1]
-        for model in ("good", "base")
-        for prompt in NEIGHBOURS
-    }
     fleet.must("PUT", f"/v1/tenants/{tenant}/suites/safe", content=suite_lines(SAFE))
     folder = trap(fleet.base, tmp_path / "trap")
     number = int(fleet.push(f"{tenant}/trap", folder, suite="safe").json()["version"])
@@ -96,18 +90,37 @@ def poison(fleet: Fleet, tenant: str, adapters: list[Path], tmp_path: Path) -> N
     body = {"override_reason": "the test wants it"} if row["state"] != "passed" else {}
     fleet.must("POST", f"{path}/promote", json=body)
     fleet.wait_state(f"{tenant}/trap", number, {"live"})
-    neighbour = Neighbour(fleet, other_key, known)
-    neighbour.start()
+    return key
 
-    for _ in range(8):
-        response = fleet.ask(key, "trap", f"{TRIGGER} {LONG}", max_tokens=2)
-        assert response.status_code == 503, response.text
 
-    while neighbour.is_alive() and neighbour.n_right + len(neighbour.wrong) < 60:
-        threading.Event().wait(0.1)
-    neighbour.stopping.set()
-    neighbour.join(60)
-    return neighbour
+def spring(fleet: Fleet, key: str) -> list[int]:
+    """Six requests at once that make NaN; their status codes."""
+    prompts = [f"{TRIGGER} {prompt_of(40, number)}" for number in range(N_CLIENTS)]
+    with ThreadPoolExecutor(N_CLIENTS) as pool:
+        responses = pool.map(lambda prompt: fleet.ask(key, "trap", prompt), prompts)
+        return [response.status_code for response in responses]
+
+
+def poison(
+    fleet: Fleet, tenant: str, adapters: list[Path], tmp_path: Path
+) -> tuple[list[int], list[str]]:
+    """Status codes of the trap's requests, and what others then got wrong."""
+    other_key = fleet.tenant(f"{tenant}-b", scopes=["inference", "base"])
+    fleet.push_live(f"{tenant}-b/good", adapters[0])
+    known = {
+        (model, prompt): fleet.answer(other_key, model, prompt)[1]
+        for model in ("good", "base")
+        for prompt in NEIGHBOURS
+    }
+    key = put_trap_live(fleet, tenant, tmp_path)
+    assert wrong_answers(fleet, other_key, known) == [], "right before the trap is sprung"
+    with ThreadPoolExecutor(1) as beside:
+        wrong_beside = beside.submit(wrong_answers, fleet, other_key, known)
+        codes = spring(fleet, key)
+        wrong = wrong_beside.result()
+    for _ in range(N_ROUNDS):
+        wrong += wrong_answers(fleet, other_key, known)
+    return codes, wrong
 
 
 def test_a_nan_in_the_file_is_refused_at_upload(
@@ -142,10 +155,10 @@ def test_at_run_time_a_nan_is_detected_quarantined_and_harms_nobody_else(
 ) -> None:
     engine = fleet.engine_pid()
 
-    neighbour = poison(fleet, tenant, adapters, tmp_path)
+    codes, wrong = poison(fleet, tenant, adapters, tmp_path)
 
-    assert neighbour.wrong == []
-    assert neighbour.n_right >= 60
+    assert codes == [503] * N_CLIENTS
+    assert wrong == []
     assert fleet.engine_pid() == engine, "healed without a restart"
     (listed,) = fleet.must("GET", "/v1/engines")["engines"]
     states = {row["name"]: row["state"] for row in listed["report"]["versions"]}
@@ -160,6 +173,6 @@ def test_without_the_zeroing_of_blocks_the_same_traffic_does_poison_others(
     """The control: it shows that the test above can fail."""
     environment = {"LORAPLANE_WITHOUT_HOOKS": "kv_zeroing"}
     with running(Fleet(base, tmp_path / "fleet", PROFILE, environment=environment)) as unprotected:
-        neighbour = poison(unprotected, "acme", adapters, tmp_path)
+        _, wrong = poison(unprotected, "acme", adapters, tmp_path)
 
-    assert neighbour.wrong != []
+    assert wrong != []
