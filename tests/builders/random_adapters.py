@@ -1,4 +1,4 @@
-"""Real PEFT adapters with random weights, for any base folder: cheap, and each answers differently."""
+"""Real PEFT adapters with random weights for any base: cheap, and each answers differently."""
 
 from __future__ import annotations
 
