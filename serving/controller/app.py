@@ -161,4 +161,4 @@ def _report_end(task: asyncio.Task[None]) -> None:
 def _read_card(settings: ControllerSettings) -> BaseModelCard | None:
     if settings.model is None:
         return None
-    return read_base_model(Path(settings.model), name=settings.fleet)
+    return read_base_model(Path(settings.model))
