@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
@@ -15,6 +14,7 @@ from fastapi import FastAPI
 from adapters.base_model import BaseModelCard, read_base_model
 from adapters.store import ArtifactStore
 from serving.controller import problems
+from serving.controller.base_folder import find_base_folder
 from serving.controller.context import ControllerContext, database_url, secrets_of, store_url
 from serving.controller.loop import ControllerLoop
 from serving.controller.metrics import ControllerMetrics
@@ -161,4 +161,4 @@ def _report_end(task: asyncio.Task[None]) -> None:
 def _read_card(settings: ControllerSettings) -> BaseModelCard | None:
     if settings.model is None:
         return None
-    return read_base_model(Path(settings.model))
+    return read_base_model(find_base_folder(settings.model))
