@@ -110,7 +110,7 @@ class World:
         report = self.link.last_report
         return next((v for v in report.versions if v.name == name), None) if report else None
 
-    async def until(self, condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], object], *, seconds: float = 60.0) -> None:
         """Wait until something is so, or fail."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - any condition; there is no event for it
