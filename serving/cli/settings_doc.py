@@ -1,4 +1,4 @@
-"""`python -m serving.cli.settings_doc`: docs/settings.md, generated from the settings classes.
+"""`python -m serving.cli.settings_doc`: docs/settings.md, generated from settings and options.
 
 `--check` compares instead of writing and ends with 1 where the file is old; a test does the same.
 """
@@ -11,9 +11,13 @@ import inspect
 import itertools
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import typer
+
+from serving.cli.main import app
 from serving.engine.profile import EngineProfile
 from serving.settings import ControllerSettings, EngineSettings
 
@@ -45,12 +49,43 @@ def render() -> str:
         + _section("Controller", controller, _variables(ControllerSettings))
         + _section("Engine", engine, _variables(EngineSettings))
         + _section("Engine profile", profile, _profile_fields(EngineProfile))
+        + _options_section()
     )
 
 
 def _section(title: str, text: str, rows: list[str]) -> str:
     head = ["| name | type | default | meaning |", "| --- | --- | --- | --- |"]
     return f"\n## {title}\n\n{text}\n\n" + "\n".join([*head, *rows]) + "\n"
+
+
+def _options_section() -> str:
+    text = "Options that are not settings above; `loraplane VERB --help` tells their defaults."
+    head = ["| name | option of | meaning |", "| --- | --- | --- |"]
+    return f"\n## Other options\n\n{text}\n\n" + "\n".join([*head, *_option_rows()]) + "\n"
+
+
+def _option_rows() -> list[str]:
+    settings = {
+        f"LORAPLANE_{item.name.upper()}"
+        for owner in (ControllerSettings, EngineSettings)
+        for item in dataclasses.fields(owner)
+    }
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for verb, parameter in _parameters(typer.main.get_command(app)):
+        if parameter.envvar and parameter.envvar not in settings:
+            verbs.setdefault((str(parameter.envvar), parameter.help or ""), []).append(verb)
+    return [
+        f"| `{name}` | {', '.join(f'`{verb}`' for verb in sorted(used))} | {_cell(meaning)} |"
+        for (name, meaning), used in sorted(verbs.items())
+    ]
+
+
+def _parameters(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every parameter of every verb below `command`, with the verb's name."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _parameters(inner, (*path, name))
+    for parameter in command.params if path else ():
+        yield " ".join(path), parameter
 
 
 def _variables(settings: Any) -> list[str]:
