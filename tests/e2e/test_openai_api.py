@@ -65,6 +65,40 @@ def test_every_way_to_name_a_version_reaches_the_same_one(
     assert answers.pop()[0] == f"{tenant}/support@1"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "header"),
+    [
+        ("/v1/responses", {"input": PROMPT, "max_output_tokens": 8}, "authorization"),
+        (
+            "/v1/messages",
+            {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": 8},
+            "x-api-key",
+        ),
+    ],
+)
+def test_the_other_dialects_name_the_version_too(
+    fleet: Fleet,
+    tenant: str,
+    adapters: list[Path],
+    path: str,
+    body: dict[str, object],
+    header: str,
+) -> None:
+    key = fleet.tenant(tenant)
+    fleet.push_live(f"{tenant}/support", adapters[5])
+    value = f"Bearer {key}" if header == "authorization" else key
+
+    response = httpx.post(
+        fleet.engine_url + path,
+        json={"model": "support", "temperature": 0, **body},
+        headers={header: value},
+        timeout=60,
+    )
+
+    assert response.status_code == 200, response.text
+    assert response.json()["model"] == f"{tenant}/support@1"
+
+
 def test_a_foreign_adapter_and_an_unknown_one_are_the_same_404(
     fleet: Fleet, tenant: str, adapters: list[Path]
 ) -> None:

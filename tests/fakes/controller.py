@@ -58,9 +58,12 @@ class DesiredState:
         return report
 
     def settled(self, name: str, *, attempt: int = 0) -> VersionReport:
-        """What an engine says of a version once it is proven or failed in that attempt."""
+        """What an engine that follows the snapshot says of a version, once proven or failed."""
+        wanted = self.snapshot.revision
 
         def of(report: EngineReport) -> VersionReport | None:
+            if report.revision < wanted:
+                return None
             return next(
                 (
                     item
