@@ -24,8 +24,8 @@ FOLDER = Path(__file__).resolve().parents[2] / ".demo"
 READY_SECONDS = 300.0
 _PROFILE: dict[str, Any] = {
     # Fewer slots than adapters on purpose: the demo wants to show evictions.
-    "gpu_slots": 2,
-    "cpu_slots": 8,
+    "gpu_slots": 3,
+    "cpu_slots": 12,
     "max_rank": 16,
     "max_model_len": 1024,
     "max_num_batched_tokens": 512,

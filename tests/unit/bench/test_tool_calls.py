@@ -46,7 +46,7 @@ def test_a_gold_call_gives_the_arguments_that_must_be_there() -> None:
 
 
 def test_a_suite_holds_the_house_s_own_gold_answers(tmp_path: Path) -> None:
-    lines = write_suite(GLOBEX, tmp_path / "suite.jsonl", n_cases=3).read_text().splitlines()
+    lines = write_suite(tmp_path / "suite.jsonl", GLOBEX, n_cases=3).read_text().splitlines()
 
     golds = [json.loads(line)["expect"]["text"] for line in lines]
     assert len(golds) == 3
