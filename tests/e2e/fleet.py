@@ -176,10 +176,14 @@ class Fleet:
             time.sleep(0.2)
         raise AssertionError(f"{name}@{number} is {row}, not {wanted}\n{self.logs()[-6000:]}")
 
-    def push_live(self, name: str, folder: Path) -> int:
-        """Through the whole gate on a short suite: these tests are about what comes after."""
+    def put_quick_suite(self, tenant: str) -> None:
+        """A short suite `quick`, for tests that are about what comes after the gate."""
         suite = "\n".join(json.dumps(case) for case in _QUICK_SUITE)
-        self.must("PUT", f"/v1/tenants/{name.split('/')[0]}/suites/quick", content=suite)
+        self.must("PUT", f"/v1/tenants/{tenant}/suites/quick", content=suite)
+
+    def push_live(self, name: str, folder: Path) -> int:
+        """Through the whole gate on a short suite."""
+        self.put_quick_suite(name.split("/")[0])
         response = self.push(name, folder, promote="auto", suite="quick")
         assert response.status_code in (200, 202), response.text
         number = int(response.json()["version"])
