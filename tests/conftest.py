@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes says how busy the machine is, and nothing about the property.
+settings.register_profile("busy-machine", deadline=None, print_blob=True)
+settings.load_profile("busy-machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

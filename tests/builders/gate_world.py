@@ -50,7 +50,7 @@ class GateWorld:
         return await self.steps.upload(folder, suite="acme/probe@1", **options)
 
     async def drive(self, version: str, *, until: frozenset[State] = FINAL) -> State:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while True:
                 for lane in ("validate", "evaluate", "stage"):
                     await self.steps.turn(lane)

@@ -75,7 +75,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(client: httpx.Client, tmp_path
             headers={"Content-Type": "multipart/form-data; boundary=XX"},
         )
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while list((tmp_path / "uploads").rglob("adapter_config.json")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
