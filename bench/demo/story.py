@@ -27,7 +27,7 @@ from bench.fixtures.tool_calls import (
 
 Facts = dict[str, Any]
 FIRST = "acme/support@1"
-_ROUNDS = 4
+_ROUNDS = 3
 _SUITE = FOLDER / "held-out.jsonl"
 _N_CASES = 8
 """Enough for a verdict, few enough for two cores; the built-in probe has 24, and longer answers."""
