@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 READY_SECONDS = 240.0
+_KEY_SECONDS = 30.0
 _FINAL = {"live", "failed", "rejected", "inconclusive", "passed", "superseded", "retired"}
 
 _QUICK_SUITE = [
@@ -138,8 +139,16 @@ class Fleet:
         return self.key(name, **key_options)
 
     def key(self, tenant: str, **options: Any) -> str:
+        """Make a key and wait until the engine has heard of it: before that it answers 401."""
         body = {"name": "test", **options}
-        return str(self.must("POST", f"/v1/tenants/{tenant}/keys", json=body)["key"])
+        key = str(self.must("POST", f"/v1/tenants/{tenant}/keys", json=body)["key"])
+        deadline = time.monotonic() + _KEY_SECONDS
+        headers = {"Authorization": f"Bearer {key}"}
+        url = f"{self.engine_url}/v1/models"
+        while httpx.get(url, headers=headers, timeout=10).status_code == 401:
+            assert time.monotonic() < deadline, f"the engine does not know {tenant}'s key"
+            time.sleep(0.05)
+        return key
 
     def push(self, name: str, folder: Path, **form: str) -> httpx.Response:
         """Upload a folder's files as a new version of `tenant/adapter`."""
