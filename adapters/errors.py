@@ -18,6 +18,7 @@ AdapterError
 ├── BaseModelError               a base folder that cannot be read as a model
 └── ParityError
     ├── SuiteInvalid             a suite that cannot be parsed; carries line, field and fix
+    ├── PolicyInvalid            a gate policy that cannot be read; carries field and fix
     ├── FingerprintInvalid       a training fingerprint that cannot be parsed
     ├── StrictLoadFailed         the standalone side did not consume exactly the file's tensors
     └── ReferenceFailed          the standalone process died or answered nonsense
@@ -208,6 +209,16 @@ class SuiteInvalid(ParityError):
 
     def __init__(self, *, line: int, field: str, problem: str, fix: str) -> None:
         super().__init__(line=line, field=field, problem=problem, fix=fix)
+
+
+class PolicyInvalid(ParityError):
+    """A gate policy that cannot be read; names field and fix. An empty field: all of it."""
+
+    code = "policy_invalid"
+    title = "The gate policy is not valid."
+
+    def __init__(self, *, field: str, problem: str, fix: str) -> None:
+        super().__init__(field=field, problem=problem, fix=fix)
 
 
 class FingerprintInvalid(ParityError):
