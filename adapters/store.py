@@ -42,6 +42,7 @@ from adapters.manifest import (
     manifest_of_folder,
     parse_manifest,
 )
+from adapters.results import ResultStore
 
 MANIFEST_NAME = "manifest.json"
 _RETRY: dict[str, Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
@@ -101,6 +102,11 @@ class ArtifactStore:
     def url(self) -> str:
         """Where the store is; carries no credentials."""
         return self._blobs.url
+
+    @property
+    def results(self) -> ResultStore:
+        """What was computed from artifacts, kept in the same place."""
+        return ResultStore(self._blobs)
 
     async def put(self, manifest: Manifest, folder: Path) -> Digest:
         """Keep the files of `folder` that `manifest` lists; a second time does nothing.
