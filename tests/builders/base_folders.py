@@ -10,7 +10,7 @@ import numpy as np
 
 from adapters.base_model import BaseModelCard, ModuleShape
 from adapters.base_shapes import linear_shapes
-from tests.builders.tensor_files import write_tensors
+from bench.fixtures.tensor_files import write_tensors
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from adapters.peft_config import parse_lora_config, targets
 from adapters.preflight import condense, preflight
 from adapters.tensor_index import TensorEntry, TensorIndex, header_length, parse_header
 from adapters.tensor_names import parse_lora_name
-from tests.builders.adapter_files import lora_tensors, peft_config
+from bench.fixtures.adapter_files import lora_tensors, peft_config
+from bench.fixtures.tensor_files import pack
 from tests.builders.base_folders import TINY, card_of
-from tests.builders.tensor_files import pack
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,20}[a-z0-9])?", fullmatch=True)
 HASHES = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)

@@ -11,8 +11,8 @@ import pytest
 from adapters.base_model import ModuleShape, read_base_model
 from adapters.base_shapes import linear_shapes
 from adapters.errors import BaseModelError
+from bench.fixtures.tensor_files import read_tensors, write_tensors
 from tests.builders.base_folders import TINY, LlamaShape, card_of, write_base_folder
-from tests.builders.tensor_files import read_tensors, write_tensors
 
 
 def test_modules_and_sizes_come_from_the_weights(tmp_path: Path) -> None:

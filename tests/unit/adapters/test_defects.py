@@ -9,9 +9,9 @@ import pytest
 from adapters.findings import KINDS, Severity
 from adapters.limits import EngineLimits
 from adapters.preflight import check_folder
-from tests.builders.adapter_files import write_adapter
+from bench.fixtures.adapter_files import write_adapter
+from bench.fixtures.defects import DEFECTS, GATE
 from tests.builders.base_folders import SMOLLM2_135M, TINY, LlamaShape, card_of
-from tests.builders.defects import DEFECTS, GATE
 
 SEEN_BY_FILES = sorted(name for name, defect in DEFECTS.items() if defect.code != GATE)
 SEEN_BY_GATE = sorted(name for name, defect in DEFECTS.items() if defect.code == GATE)

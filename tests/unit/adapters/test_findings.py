@@ -13,10 +13,10 @@ from adapters.base_model import BaseModelCard
 from adapters.findings import KINDS, Finding, Severity
 from adapters.limits import EngineLimits
 from adapters.preflight import check_folder
-from tests.builders.adapter_files import TENSORS, edit_config, edit_tensors, write_adapter
+from bench.fixtures.adapter_files import TENSORS, edit_config, edit_tensors, write_adapter
+from bench.fixtures.defects import DEFECTS, GATE
+from bench.fixtures.tensor_files import Array
 from tests.builders.base_folders import TINY, card_of
-from tests.builders.defects import DEFECTS, GATE
-from tests.builders.tensor_files import Array
 
 Edit = Callable[[Path, BaseModelCard], None]
 

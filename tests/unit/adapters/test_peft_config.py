@@ -19,7 +19,7 @@ from adapters.peft_config import (
     parse_lora_config,
     targets,
 )
-from tests.builders.adapter_files import peft_config
+from bench.fixtures.adapter_files import peft_config
 
 LAYER = "model.layers.3.self_attn.q_proj"
 

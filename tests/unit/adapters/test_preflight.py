@@ -15,7 +15,7 @@ from adapters.limits import EngineLimits
 from adapters.peft_config import parse_lora_config
 from adapters.preflight import PreflightReport, check_folder, preflight
 from adapters.tensor_index import read_tensor_index
-from tests.builders.adapter_files import (
+from bench.fixtures.adapter_files import (
     CONFIG,
     TENSORS,
     edit_config,
@@ -24,8 +24,8 @@ from tests.builders.adapter_files import (
     peft_config,
     write_adapter,
 )
+from bench.fixtures.tensor_files import Array, to_bfloat16
 from tests.builders.base_folders import TINY, LlamaShape, card_of, write_base_folder
-from tests.builders.tensor_files import Array, to_bfloat16
 
 CARD = card_of(TINY)
 Tensors = dict[str, Array]

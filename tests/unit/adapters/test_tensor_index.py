@@ -11,7 +11,7 @@ import pytest
 
 from adapters.errors import TensorFileInvalid
 from adapters.tensor_index import MAX_HEADER_BYTES, MAX_NAME_LENGTH, parse_header, read_tensor_index
-from tests.builders.tensor_files import Array, pack, write_tensors
+from bench.fixtures.tensor_files import Array, pack, write_tensors
 
 
 def entry(start: int = 0, end: int = 4, **fields: Any) -> dict[str, Any]:

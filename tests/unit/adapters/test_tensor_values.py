@@ -10,7 +10,7 @@ import pytest
 from adapters.errors import TensorFileInvalid
 from adapters.tensor_index import read_tensor_index
 from adapters.tensor_values import ENGINE_NUMBERS, TensorStats, decode_values, scan_values
-from tests.builders.tensor_files import Array, to_bfloat16, write_tensors
+from bench.fixtures.tensor_files import Array, to_bfloat16, write_tensors
 
 
 def scan(tmp_path: Path, **tensors: Array) -> dict[str, TensorStats]:

@@ -13,10 +13,10 @@ import pytest
 from adapters.findings import KINDS, Severity
 from adapters.parity.fingerprint_file import FILE_NAME, read_module_facts
 from adapters.peft_config import parse_lora_config
+from bench.fixtures.adapter_files import TENSORS, edit_config, edit_tensors, write_adapter
+from bench.fixtures.defects import DEFECTS, GATE
 from serving.controller.lifecycle import State
-from tests.builders.adapter_files import TENSORS, edit_config, edit_tensors, write_adapter
 from tests.builders.base_folders import TINY, card_of
-from tests.builders.defects import DEFECTS, GATE
 from tests.builders.steps_world import StepsWorld, steps_world
 
 CARD = card_of(TINY)
