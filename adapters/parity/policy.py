@@ -64,7 +64,7 @@ class GatePolicy:
     repeats: int = 3
     """How often the candidate answers the suite, in different batch compositions."""
     min_repeats: int = 2
-    """Fewer answered repeats than this are INCONCLUSIVE; a resolved policy has at most `repeats`."""
+    """Fewer answered repeats than this are INCONCLUSIVE; `resolve` caps it at `repeats`."""
     max_repeat_spread: float = 0.01
     """Pass rates of the repeats that spread by more say that the engine is not deterministic."""
     min_cases: int = 50

@@ -154,6 +154,10 @@ class VersionRow(Base):
     """When it last became its alias's target."""
     released_at: Mapped[float | None]
     """Retired, and no reachable engine holds it any more."""
+    recheck: Mapped[Json | None]
+    """The latest re-check on another engine build or base: see `rechecks.Rechecks.conclude`."""
+    recheck_at: Mapped[float | None]
+    """No re-check is tried before this moment; None: whenever one is needed."""
     next_attempt_at: Mapped[float]
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     """Tries of the present step; 0 after a move."""
@@ -194,13 +198,39 @@ class AliasRow(Base):
 
 
 class GateReportRow(Base):
-    """What the gate measured at one attempt."""
+    """What the gate measured at one attempt, or at a re-check of a version in service."""
 
     __tablename__ = "gate_reports"
     version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"), primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
+    recheck: Mapped[int] = mapped_column(primary_key=True, default=0, server_default="0")
+    """0: the evaluation that decided; 1, 2, ...: later re-checks, which move nothing."""
     created_at: Mapped[float]
     report: Mapped[Json]
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    engine_build: Mapped[str | None]
+    """With `base_revision` and `dtype`, what this report proves; None: no engine answered."""
+    base_revision: Mapped[str | None]
+    """`BaseModelCard.revision`."""
+    dtype: Mapped[str | None] = mapped_column(String(16))
+
+
+class PolicyRow(Base):
+    """One content of a scope's gate policy; a new content gets the next number."""
+
+    __tablename__ = "policies"
+    scope_key: Mapped[str] = mapped_column(primary_key=True)
+    """`policy`, `policy:acme` or `policy:acme/support`; the audit's subject too."""
+    number: Mapped[int] = mapped_column(primary_key=True)
+    scope: Mapped[str] = mapped_column(String(16))
+    """`fleet`, `tenant` or `adapter`."""
+    tenant_id: Mapped[str | None] = mapped_column(ForeignKey("tenants.id"))
+    adapter: Mapped[str | None]
+    """May be named before its first version is pushed, so it refers to no row."""
+    content: Mapped[Json]
+    """`adapters.parity.policy.PolicyPatch` as JSON."""
+    created_at: Mapped[float]
+    created_by: Mapped[str]
 
 
 class AuditRow(Base):
