@@ -18,6 +18,9 @@ AdapterError
 ├── BaseModelError               a base folder that cannot be read as a model
 └── ParityError
     ├── SuiteInvalid             a suite that cannot be parsed; carries line, field and fix
+    ├── TrainingSetInvalid       a training set that cannot be read; carries line, field and fix
+    ├── SuiteContaminated        too many cases are near-duplicates of the training set
+    ├── ContaminationFailed      the comparison with a training set died or took too long
     ├── PolicyInvalid            a gate policy that cannot be read; carries field and fix
     ├── FingerprintInvalid       a training fingerprint that cannot be parsed
     ├── StrictLoadFailed         the standalone side did not consume exactly the file's tensors
@@ -219,6 +222,52 @@ class PolicyInvalid(ParityError):
 
     def __init__(self, *, field: str, problem: str, fix: str) -> None:
         super().__init__(field=field, problem=problem, fix=fix)
+
+
+class TrainingSetInvalid(ParityError):
+    """A training set that cannot be read; names line, field and fix."""
+
+    code = "training_set_invalid"
+    title = "The training set is not valid."
+
+    def __init__(self, *, line: int, field: str, problem: str, fix: str) -> None:
+        super().__init__(line=line, field=field, problem=problem, fix=fix)
+
+
+class SuiteContaminated(ParityError):
+    """Too many of the suite's cases are near-duplicates of the training set; names the first."""
+
+    code = "suite_contaminated"
+    title = "The suite holds too many cases that the adapter was trained on; nothing was stored."
+
+    def __init__(
+        self,
+        *,
+        n_leaked: int,
+        n_cases: int,
+        fraction: float,
+        limit: float,
+        errors: Sequence[dict[str, Any]],
+        **more: Any,
+    ) -> None:
+        super().__init__(
+            n_leaked=n_leaked,
+            n_cases=n_cases,
+            fraction=fraction,
+            limit=limit,
+            errors=list(errors),
+            **more,
+        )
+
+
+class ContaminationFailed(ParityError):
+    """The comparison with a training set died or took too long; nothing was stored."""
+
+    code = "contamination_failed"
+    title = "The suite could not be compared with the training set; nothing was stored."
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(reason=reason)
 
 
 class FingerprintInvalid(ParityError):
