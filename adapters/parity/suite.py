@@ -1,14 +1,16 @@
 """The evaluation suite: JSONL, one case a line, checked strictly; and the built-in probe suite.
 
 A case: `{"id", "messages" | "prompt", "tools"?, "segment"?, "max_tokens"?, "expect"?}`. Pure but
-for `builtin_probe`, which reads the file beside this one.
+for `builtin_probe`, which reads the file beside this one. Readers of the fields: `suite_fields`,
+of the gold answers: `suite_expect`; advice on a valid suite: `suite_review`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,21 +18,46 @@ from typing import Any
 
 from adapters.errors import SuiteInvalid
 from adapters.parity.protocol import SuitePrompt
+from adapters.parity.suite_expect import read_expect
+from adapters.parity.suite_fields import (
+    MAX_NAME_LENGTH,
+    invalid,
+    is_tool_error,
+    only_fields,
+    read_max_tokens,
+    read_messages,
+    read_object,
+    read_text,
+    read_tools,
+    short,
+)
 
 MAX_SUITE_BYTES = 64 * 1024**2
 MAX_CASES = 20_000
-MAX_TOKENS_LIMIT = 8_192
+MAX_ERRORS = 100
+"""`scan_suite` stops looking after so many; arbitrary, more than anybody reads at once."""
 DEFAULT_MAX_TOKENS = 32
 DEFAULT_SEGMENT = "all"
-_MAX_ID_LENGTH = 200
 _FIELDS = frozenset({"id", "messages", "prompt", "tools", "segment", "max_tokens", "expect"})
-_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-_EXPECTATIONS = frozenset({"tool_calls", "json", "text", "any_of"})
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One prompt and, where given, its gold answer; either `messages` or `prompt` is set."""
+    """One prompt and, where given, its gold answer; either `messages` or `prompt` is set.
+
+    `expect` is exactly one of:
+
+    - `{"tool_calls": [{"name", "arguments", "alternatives"?, "optional"?}]}`: these calls and no
+      others, in any order; `[]` means that no tool may be called. `arguments` holds a right value
+      for each argument. `alternatives` maps an argument to a list of further values, each a whole
+      value that is just as right as the one in `arguments`. `optional` names arguments that may be
+      left out. An argument in `alternatives` alone must be optional: it may be left out, or hold
+      one of the alternatives. An argument that appears nowhere must not be given at all.
+    - `{"json": object or array}`: the answer is this JSON value.
+    - `{"text": str, "match"?: "exact" | "contains"}`: the answer is, or contains, this text;
+      `exact` is the default.
+    - `{"any_of": [expectation, ...]}`: one of them holds; `any_of` is not nested.
+    """
 
     id: str
     messages: tuple[Mapping[str, Any], ...] | None = None
@@ -39,6 +66,21 @@ class Case:
     segment: str = DEFAULT_SEGMENT
     max_tokens: int = DEFAULT_MAX_TOKENS
     expect: Mapping[str, Any] | None = None
+
+    @property
+    def is_recovery(self) -> bool:
+        """Whether the answer is to recover from a tool's error.
+
+        True when the conversation ends with tool results (role `tool`) of which at least one is
+        an error: a JSON object whose `error` is neither null, false nor empty, or a text that
+        starts with the word "error" in any case.
+        """
+        for message in reversed(self.messages or ()):
+            if message["role"] != "tool":
+                return False
+            if is_tool_error(message["content"]):
+                return True
+        return False
 
     def to_prompt(self) -> SuitePrompt:
         """What the standalone side turns into token ids."""
@@ -103,138 +145,159 @@ def builtin_probe() -> Suite:
     return Suite(parse_suite(data).cases, is_builtin=True)
 
 
+@dataclass(frozen=True, slots=True)
+class SuiteScan:
+    """What a file holds: the cases that are valid, and what is wrong with the others."""
+
+    cases: tuple[Case, ...]
+    errors: tuple[SuiteInvalid, ...]
+
+
 def parse_suite(data: bytes) -> Suite:
     """Read a suite. Blank lines are skipped; anything else that is not a case is refused.
 
     Raises:
         SuiteInvalid: with line (from 1; 0: the whole file), field, problem and fix.
     """
+    scan = scan_suite(data, max_errors=1)
+    if scan.errors:
+        raise scan.errors[0]
+    return Suite(scan.cases)
+
+
+def scan_suite(data: bytes, *, max_errors: int = MAX_ERRORS) -> SuiteScan:
+    """Read a suite to its end, whatever is wrong with it; never raises.
+
+    In a line every field is looked at, and each field's first problem is named. After
+    `max_errors` the scan ends.
+    """
+    reader = _SuiteReader(max_errors)
+    reader.read(data)
+    return SuiteScan(tuple(reader.cases), tuple(reader.errors[:max_errors]))
+
+
+class _SuiteReader:
+    """Reads one file; gathers cases and errors in file order."""
+
+    def __init__(self, max_errors: int) -> None:
+        self.cases: list[Case] = []
+        self.errors: list[SuiteInvalid] = []
+        self._max_errors = max_errors
+        self._line_by_id: dict[str, int] = {}
+
+    def read(self, data: bytes) -> None:
+        with self._noting():
+            self._read_lines(_decode(data))
+            if not self.cases and not self.errors:
+                raise invalid(0, "", "no case", "write one JSON object per line")
+
+    def _read_lines(self, text: str) -> None:
+        n_lines = 0
+        # Not splitlines(): U+2028 and the like may stand inside a JSON string.
+        for number, line in enumerate(text.split("\n"), start=1):
+            if not line.strip():
+                continue
+            n_lines += 1
+            if n_lines > MAX_CASES:
+                raise invalid(number, "", f"more than {MAX_CASES} cases", "sample the suite")
+            with self._noting():
+                self._read_case(number, read_object(number, line))
+            if len(self.errors) >= self._max_errors:
+                return
+
+    def _read_case(self, number: int, raw: Mapping[str, Any]) -> None:
+        n_errors = len(self.errors)
+        with self._noting():
+            only_fields(number, "", raw, _FIELDS)
+        fields: dict[str, Any] = {}
+        for name, read in _READERS.items():
+            with self._noting():
+                fields[name] = read(number, raw)
+        with self._noting():
+            self._remember(number, fields.get("id"))
+        if len(self.errors) == n_errors:
+            self.cases.append(Case(**fields))
+
+    def _remember(self, number: int, case_id: str | None) -> None:
+        if case_id is None:
+            return
+        first = self._line_by_id.setdefault(case_id, number)
+        if first != number:
+            problem = f"{short(case_id)} is already used in line {first}"
+            raise invalid(number, "id", problem, "give every case its own id")
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except SuiteInvalid as exc:
+            self.errors.append(exc)
+
+
+def _decode(data: bytes) -> str:
     if len(data) > MAX_SUITE_BYTES:
-        raise _invalid(0, "", f"larger than {MAX_SUITE_BYTES} bytes", "split the suite")
+        raise invalid(0, "", f"larger than {MAX_SUITE_BYTES} bytes", "split the suite")
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise _invalid(0, "", f"not UTF-8: {exc.reason}", "save the file as UTF-8") from exc
-    cases: list[Case] = []
-    lines: dict[str, int] = {}
-    # Not splitlines(): U+2028 and the like may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        case = _parse_line(number, line)
-        if case.id in lines:
-            problem = f"{case.id!r} is already used in line {lines[case.id]}"
-            raise _invalid(number, "id", problem, "give every case its own id")
-        lines[case.id] = number
-        cases.append(case)
-        if len(cases) > MAX_CASES:
-            raise _invalid(number, "", f"more than {MAX_CASES} cases", "sample the suite")
-    if not cases:
-        raise _invalid(0, "", "no case", "write one JSON object per line")
-    return Suite(tuple(cases))
+        raise invalid(0, "", f"not UTF-8: {exc.reason}", "save the file as UTF-8") from exc
 
 
-def _invalid(line: int, field: str, problem: str, fix: str) -> SuiteInvalid:
-    return SuiteInvalid(line=line, field=field, problem=problem, fix=fix)
+def _id(line: int, raw: Mapping[str, Any]) -> str:
+    return read_text(line, raw, "id", max_length=MAX_NAME_LENGTH)
 
 
-def _parse_line(number: int, line: str) -> Case:
-    try:
-        raw = json.loads(line, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as exc:
-        raise _invalid(number, "", f"not JSON: {exc}", "write one JSON object per line") from exc
-    _check_values(number, raw)
-    if not isinstance(raw, dict):
-        raise _invalid(number, "", "not an object", 'write {"id": ..., "messages": [...]}')
-    unknown = sorted(set(raw) - _FIELDS)
-    if unknown:
-        fix = f"known fields are {', '.join(sorted(_FIELDS))}"
-        raise _invalid(number, unknown[0], "unknown field", fix)
+def _messages(line: int, raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...] | None:
     if ("messages" in raw) == ("prompt" in raw):
         fix = "give either a list of messages or a prompt"
-        raise _invalid(number, "messages", "not exactly one of messages and prompt", fix)
-    return Case(
-        id=_text(number, raw, "id", max_length=_MAX_ID_LENGTH),
-        messages=_messages(number, raw["messages"]) if "messages" in raw else None,
-        prompt=_text(number, raw, "prompt") if "prompt" in raw else None,
-        tools=_tools(number, raw),
-        segment=_text(number, raw, "segment", max_length=_MAX_ID_LENGTH)
-        if "segment" in raw
-        else DEFAULT_SEGMENT,
-        max_tokens=_max_tokens(number, raw),
-        expect=_expect(number, raw),
-    )
+        raise invalid(line, "messages", "not exactly one of messages and prompt", fix)
+    return read_messages(line, raw["messages"]) if "messages" in raw else None
 
 
-def _check_values(number: int, raw: Any) -> None:
-    """What JSON can spell and no other reader takes: half surrogates, 1e999, endless nesting."""
-    try:
-        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as exc:
-        problem = f"a value that cannot be written again: {type(exc).__name__}"
-        raise _invalid(number, "", problem, "use valid Unicode and ordinary numbers") from exc
+def _prompt(line: int, raw: Mapping[str, Any]) -> str | None:
+    return read_text(line, raw, "prompt") if "prompt" in raw else None
 
 
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _text(number: int, raw: Mapping[str, Any], field: str, *, max_length: int | None = None) -> str:
-    value = raw.get(field)
-    if not isinstance(value, str) or not value:
-        raise _invalid(number, field, f"found {_short(value)}", "write a text that is not empty")
-    if max_length is not None and len(value) > max_length:
-        raise _invalid(number, field, f"{len(value)} characters", f"use at most {max_length}")
-    return value
-
-
-def _messages(number: int, value: Any) -> tuple[Mapping[str, Any], ...]:
-    fix = 'write [{"role": "user", "content": "..."}]'
-    if not isinstance(value, list) or not value:
-        raise _invalid(number, "messages", f"found {_short(value)}", fix)
-    for index, item in enumerate(value):
-        field = f"messages[{index}]"
-        if not isinstance(item, dict):
-            raise _invalid(number, field, f"found {_short(item)}", fix)
-        if not isinstance(item.get("role"), str) or item["role"] not in _ROLES:
-            roles = f"use one of {', '.join(sorted(_ROLES))}"
-            raise _invalid(number, f"{field}.role", f"found {_short(item.get('role'))}", roles)
-        if "content" not in item and "tool_calls" not in item:
-            raise _invalid(number, f"{field}.content", "absent", fix)
-    return tuple(value)
-
-
-def _tools(number: int, raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...] | None:
+def _tools(line: int, raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...] | None:
     if "tools" not in raw:
         return None
-    value = raw["tools"]
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        fix = "write a list of tool definitions as in the OpenAI API"
-        raise _invalid(number, "tools", f"found {_short(value)}", fix)
+    tools = read_tools(line, raw["tools"])
     if "messages" not in raw:
-        raise _invalid(number, "tools", "tools with a plain prompt", "use messages")
-    return tuple(value)
+        raise invalid(line, "tools", "tools with a plain prompt", "use messages")
+    return tools
 
 
-def _max_tokens(number: int, raw: Mapping[str, Any]) -> int:
-    value = raw.get("max_tokens", DEFAULT_MAX_TOKENS)
-    is_count = isinstance(value, int) and not isinstance(value, bool)
-    if not is_count or not 1 <= value <= MAX_TOKENS_LIMIT:
-        fix = f"use a whole number from 1 to {MAX_TOKENS_LIMIT}"
-        raise _invalid(number, "max_tokens", f"found {_short(value)}", fix)
-    return int(value)
+def _segment(line: int, raw: Mapping[str, Any]) -> str:
+    if "segment" not in raw:
+        return DEFAULT_SEGMENT
+    return read_text(line, raw, "segment", max_length=MAX_NAME_LENGTH)
 
 
-def _expect(number: int, raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _max_tokens(line: int, raw: Mapping[str, Any]) -> int:
+    return read_max_tokens(line, raw.get("max_tokens", DEFAULT_MAX_TOKENS))
+
+
+def _expect(line: int, raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if "expect" not in raw:
         return None
-    value = raw["expect"]
-    if not isinstance(value, dict) or len(value) != 1 or not set(value) <= _EXPECTATIONS:
-        fix = f"use exactly one of {', '.join(sorted(_EXPECTATIONS))}"
-        raise _invalid(number, "expect", f"found {_short(value)}", fix)
-    return value
+    return read_expect(line, raw["expect"], tool_names=_tool_names(line, raw))
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _tool_names(line: int, raw: Mapping[str, Any]) -> frozenset[str] | None:
+    """Names that a gold call may use; None when there are no tools, or none that can be read."""
+    try:
+        tools = read_tools(line, raw["tools"]) if "tools" in raw else None
+    except SuiteInvalid:
+        return None
+    return None if tools is None else frozenset(tool["function"]["name"] for tool in tools)
+
+
+_READERS: Mapping[str, Callable[[int, Mapping[str, Any]], Any]] = {
+    "id": _id,
+    "messages": _messages,
+    "prompt": _prompt,
+    "tools": _tools,
+    "segment": _segment,
+    "max_tokens": _max_tokens,
+    "expect": _expect,
+}

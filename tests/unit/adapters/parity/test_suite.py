@@ -70,7 +70,7 @@ def test_the_digest_is_of_content_and_not_of_spelling():
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"tools": "f"}, "tools"),
-        ({"tools": [3]}, "tools"),
+        ({"tools": [3]}, "tools[0]"),
         ({"segment": ""}, "segment"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 9000}, "max_tokens"),
