@@ -193,11 +193,12 @@ class ContaminationReport:
         Raises:
             SuiteContaminated: more leaked than the rules allow; names the most similar cases.
         """
-        if self.is_refused:
+        fraction = self.fraction
+        if fraction is not None and self.is_refused:
             raise SuiteContaminated(
                 n_leaked=len(self.leaks),
                 n_cases=self.n_cases,
-                fraction=self.fraction,
+                fraction=fraction,
                 limit=self.rules.max_fraction,
                 jaccard=self.rules.jaccard,
                 sweep=[asdict(row) for row in self.sweep],

@@ -1,0 +1,140 @@
+"""Near-duplicates of a fixed set of texts in a stream of others: MinHash LSH, then exact Jaccard.
+
+The fixed side (a suite's cases) is indexed, the stream (a training set) passes by, so memory does
+not grow with it. Method: Mining of Massive Datasets, chapter 3; index and signatures: datasketch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+from numpy.typing import NDArray
+
+from adapters.parity.contamination import ContaminationRules
+from adapters.parity.shingles import Keys, jaccard, normalise, shingle_keys, shingle_set
+
+_SEED = 1
+_SLICE = 512
+"""Shingles permuted at once: 512 x 256 values of 4 bytes stay in a core's cache."""
+
+
+@dataclass(slots=True)
+class _Best:
+    jaccard: float
+    line: int
+    text: str
+
+
+class NearDuplicates:
+    """Index `texts`, `read` documents in any order, then ask for the `matches`."""
+
+    def __init__(self, texts: Sequence[str], rules: ContaminationRules) -> None:
+        self._size, self._lowest = rules.shingle, rules.lowest
+        self._texts = [normalise(text) for text in texts]
+        self._best: dict[int, _Best] = {}
+        keys = [shingle_keys(text, self._size) for text in self._texts]
+        self._sizes = np.array([len(item) for item in keys], np.int64)
+        filled = self._sizes[self._sizes > 0]
+        self._n_smallest, self._n_largest = (
+            (int(filled.min()), int(filled.max())) if len(filled) else (1, 0)
+        )
+        # Every shingle of any case gets a small number, so that sets are compared by look-up.
+        joined = np.concatenate([*keys, np.empty(0, np.uint64)])
+        self._known, numbers = np.unique(joined, return_inverse=True)
+        self._numbers = np.split(numbers, np.cumsum(self._sizes)[:-1]) if keys else []
+        self._is_present = np.zeros(len(self._known) + 1, bool)
+        self._signer = _Signer(rules.num_perm)
+        self._index = MinHashLSH(num_perm=rules.num_perm, params=tuple(rules.banding))
+        for number, item in enumerate(keys):
+            if len(item):
+                self._index.insert(number, self._signer.sign(item))
+
+    @property
+    def n_without_text(self) -> int:
+        """Indexed texts that have no shingle."""
+        return int(np.count_nonzero(self._sizes == 0))
+
+    def read(self, line: int, text: str) -> None:
+        """Let one document pass; of the same line any number of texts may come."""
+        text = normalise(text)
+        # Exact: two sets of n and m elements have at most min(n, m) / max(n, m).
+        if len(text) < self._lowest * self._n_smallest:
+            return
+        keys = shingle_keys(text, self._size)
+        n = len(keys)
+        if not self._lowest * self._n_smallest <= n <= self._n_largest / self._lowest:
+            return
+        places = np.searchsorted(self._known, keys)
+        places[places == len(self._known)] = 0
+        places = places[self._known[places] == keys]
+        # Exact as well: no case can share a shingle that none has.
+        if len(places) < self._lowest * n:
+            return
+        candidates = self._index.query(self._signer.sign(keys))
+        if candidates:
+            self._compare(np.array(candidates, np.int64), places, n, line, text)
+
+    def matches(self) -> Iterator[tuple[int, int, float]]:
+        """(index of the text, line, Jaccard) of each text's most similar document, by index.
+
+        Of equally similar documents the first line. Only those at `rules.lowest` or above. The
+        Jaccard is computed once more from the shingles themselves, not from their keys.
+        """
+        for number, best in sorted(self._best.items()):
+            sets = (shingle_set(text, self._size) for text in (self._texts[number], best.text))
+            exact = jaccard(*sets)
+            if exact is not None and exact >= self._lowest:
+                yield number, best.line, exact
+
+    def _compare(
+        self, candidates: NDArray[np.int64], places: NDArray[np.int64], n: int, line: int, text: str
+    ) -> None:
+        sizes = self._sizes[candidates]
+        at_most = np.minimum(len(places), sizes) / np.maximum(n, sizes)
+        candidates = candidates[at_most >= self._lowest]
+        if not len(candidates):
+            return
+        self._is_present[places] = True
+        for number in candidates.tolist():
+            n_both = int(np.count_nonzero(self._is_present[self._numbers[number]]))
+            similarity = n_both / (n + int(self._sizes[number]) - n_both)
+            if similarity >= self._lowest:
+                self._keep(number, similarity, line, text)
+        self._is_present[places] = False
+
+    def _keep(self, number: int, similarity: float, line: int, text: str) -> None:
+        best = self._best.get(number)
+        if best is None or (-similarity, line) < (-best.jaccard, best.line):
+            self._best[number] = _Best(similarity, line, text)
+
+
+class _Signer:
+    """MinHash signatures with datasketch's permutations, over keys that are hashes already.
+
+    `MinHash.update_batch` would hash them one by one in Python; the sums are the same.
+    """
+
+    def __init__(self, num_perm: int) -> None:
+        self._empty = MinHash(num_perm=num_perm, seed=_SEED, scheme="affine32")
+        self._scratch = np.empty((_SLICE, num_perm), np.uint32)
+
+    def sign(self, keys: Keys) -> MinHash:
+        """The signature of a set that is not empty."""
+        factors, offsets = self._empty.permutations
+        low = keys.astype(np.uint32)
+        values = self._empty.hashvalues
+        for start in range(0, len(low), _SLICE):
+            piece = low[start : start + _SLICE, None]
+            permuted = self._scratch[: len(piece)]
+            np.multiply(piece, factors, out=permuted)
+            np.add(permuted, offsets, out=permuted)
+            values = np.minimum(values, permuted.min(axis=0))
+        return MinHash(
+            hashvalues=values,
+            permutations=self._empty.permutations,
+            seed=_SEED,
+            scheme="affine32",
+        )
