@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -9,9 +10,9 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from adapters.identity import parse_adapter_name
+from adapters.parity.report_page import POLICY, render_page
 from serving.controller.auth import Context, Promoter, Pusher, Reader
 from serving.controller.context import ControllerContext
-from serving.controller.dashboard import render_report
 from serving.controller.errors import NotFound, RequestInvalid
 from serving.controller.registry.moves import version_id
 from serving.controller.registry.versions import Upload
@@ -24,6 +25,11 @@ uploads_router = APIRouter(prefix=PREFIX, tags=["versions"])
 router = APIRouter(prefix=PREFIX, tags=["versions"], route_class=BoundedRoute)
 
 _MAX_IDEMPOTENCY_KEY = 200
+_PAGE_HEADERS = {
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 _FORM = {
     "requestBody": {
@@ -136,7 +142,8 @@ async def show_report(
     if report is None:
         raise NotFound(kind="report", name=row.id)
     if "text/html" in accept:
-        return HTMLResponse(render_report(row.id, report.report))
+        page = await asyncio.to_thread(render_page, {"version": row.id, **report.report})
+        return HTMLResponse(page, headers=_PAGE_HEADERS)
     return JSONResponse(report.report)
 
 

@@ -1,0 +1,165 @@
+"""Every task metric, standalone beside engine beside live; and what the judges said. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adapters.parity.report_page import notation
+from adapters.parity.report_page.markup import Html, clip, element, join
+from adapters.parity.report_page.reading import Json, mapping, number, rows, text
+from adapters.parity.report_page.tables import Column, details, facts, section, table
+
+_MOST_SEGMENTS = 200
+_MOST_FACTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How one metric is named and written; `better` says which way is good."""
+
+    key: str
+    title: str
+    better: str
+    write: Callable[[float | None], str | None]
+
+
+def _share(value: float | None) -> str | None:
+    return notation.percent(value)
+
+
+def _score(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}".replace("-", "\u2212")
+
+
+def _calls(value: float | None) -> str | None:
+    return None if value is None else f"{value:+.2f} calls".replace("-", "\u2212")
+
+
+METRICS = (
+    Metric("pass_rate", "Cases passed", "higher is better", _share),
+    Metric("score", "Mean score", "higher is better", _score),
+    Metric("tool_selection", "Tool selection", "higher is better", _share),
+    Metric("argument_exact", "Arguments exactly right", "higher is better", _share),
+    Metric("argument_f1", "Argument token F1", "higher is better", _score),
+    Metric("hallucination_rate", "Hallucinated fields", "lower is better", _share),
+    Metric("recovery", "Recovery after a tool error", "higher is better", _share),
+    Metric("trajectory_delta", "Calls more than needed", "nearer to zero is better", _calls),
+)
+
+
+def render_scores(report: Json) -> Html | None:
+    """All metrics over all cases, then by segment; None where nothing was scored."""
+    over_all = mapping(report, "task", "metrics")
+    segments = [row for row in rows(report, "segments") if mapping(row, "metrics")]
+    if not over_all and not segments:
+        return None
+    n_scored = notation.count(number(report, "task", "n_scored"))
+    lead = f"{n_scored or 'All'} cases with a gold answer, scored for each side."
+    by_segment = _by_segment(segments) if segments else None
+    return section("scores", "Scores", _over_all(over_all), by_segment, lead=lead)
+
+
+def _over_all(metrics: Json) -> Html:
+    has_live = any(number(metrics, metric.key, "live") is not None for metric in METRICS)
+    sides = ["standalone", "engine", *(["live"] if has_live else [])]
+    columns = [
+        Column("Metric"),
+        *(Column(side.capitalize(), "number") for side in sides),
+        Column("Engine minus standalone", "number"),
+        Column(""),
+    ]
+    lines = []
+    for metric in METRICS:
+        values = [number(metrics, metric.key, side) for side in sides]
+        lines.append(
+            (
+                metric.title,
+                *(notation.shown(metric.write(value)) for value in values),
+                notation.shown(_change(metric, values[0], values[1])),
+                element("span", metric.better, class_="muted"),
+            )
+        )
+    return table("Metrics over all scored cases", columns, lines)
+
+
+def _change(metric: Metric, standalone: float | None, engine: float | None) -> str | None:
+    if standalone is None or engine is None:
+        return None
+    if metric.write is _share:
+        return f"{notation.points(engine - standalone)} points"
+    digits = 2 if metric.write is _calls else 3
+    written = f"{engine - standalone:+.{digits}f}"
+    return written.replace("-", "\u2212") if float(written) else f"{0:.{digits}f}"
+
+
+def _by_segment(segments: list[Json]) -> Html:
+    """One row a segment; a cell says standalone, engine, and live where there is one."""
+    present = [metric for metric in METRICS if any(_is_known(row, metric) for row in segments)]
+    columns = [Column("Segment"), *(Column(metric.title, "number") for metric in present)]
+    lines = [
+        (
+            clip(text(row, "segment") or "unnamed", 80),
+            *(_cell(mapping(row, "metrics", metric.key), metric) for metric in present),
+        )
+        for row in segments[:_MOST_SEGMENTS]
+    ]
+    inner = table("Metrics by segment: standalone → engine", columns, lines)
+    note = element("p", "standalone → engine, and the live version in brackets.", class_="muted")
+    return details("Metrics by segment", note, inner)
+
+
+def _is_known(row: Json, metric: Metric) -> bool:
+    values = mapping(row, "metrics", metric.key)
+    return any(number(values, side) is not None for side in ("standalone", "engine", "live"))
+
+
+def _cell(values: Json, metric: Metric) -> Html:
+    standalone, engine, live = (
+        metric.write(number(values, side)) for side in ("standalone", "engine", "live")
+    )
+    if standalone is None and engine is None and live is None:
+        return notation.undefined()
+    shown = join([notation.shown(standalone), " → ", notation.shown(engine)])
+    return shown if live is None else join([shown, f" ({live})"])
+
+
+def render_judge(report: Json) -> Html:
+    """What the judges said and how far they can be trusted; or that none was asked."""
+    judge = mapping(report, "judge")
+    if not judge:
+        sentence = element("p", "No judge was asked.")
+        return section("judge", "Judge", sentence)
+    lead = (
+        "Models that compare two free-text answers without knowing which is whose. "
+        "It informs; a judge that contradicts itself is refused."
+    )
+    pairs = list(_flat(judge))
+    shown = facts((name, join([value])) for name, value in pairs[:_MOST_FACTS])
+    return section("judge", "Judge", shown, lead=lead)
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Every leaf of a JSON value with its path, in the order in which they are written."""
+    if isinstance(value, Mapping):
+        found = [pair for key, inner in value.items() for pair in _flat(inner, f"{name} · {key}")]
+        return found[:_MOST_FACTS]
+    if isinstance(value, list | tuple):
+        if all(not isinstance(item, Mapping | list | tuple) for item in value):
+            return [(_path(name), clip(", ".join(_leaf(item) for item in value[:50]), 500))]
+        numbered = enumerate(value[:50], start=1)
+        return [pair for index, item in numbered for pair in _flat(item, f"{name} {index}")]
+    return [(_path(name), clip(_leaf(value), 500))]
+
+
+def _path(name: str) -> str:
+    return clip(name.strip(" ·").replace("_", " "), 120) or "value"
+
+
+def _leaf(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return notation.significant(number(value), 4) or notation.UNDEFINED
+    return notation.UNDEFINED if value is None else str(value)
