@@ -24,7 +24,12 @@ AdapterError
     ├── PolicyInvalid            a gate policy that cannot be read; carries field and fix
     ├── FingerprintInvalid       a training fingerprint that cannot be parsed
     ├── StrictLoadFailed         the standalone side did not consume exactly the file's tensors
-    └── ReferenceFailed          the standalone process died or answered nonsense
+    ├── ReferenceFailed          the standalone process died or answered nonsense
+    └── RunnerError              a standalone deployment that cannot be used; never a verdict
+        ├── RunnerUnreachable    it did not answer, or said "not now"
+        ├── RunnerRefused        it answered with an error status
+        ├── RunnerAnswerInvalid  it answered 200 with something else than an answer
+        └── TokensUnavailable    it gives texts alone: level 1 cannot be measured with it
 
 Classes carry data; `code` is a stable public slug, `title` a constant sentence, the text is built
 from the fields. No HTTP word here: `serving.controller.problems` holds the table.
@@ -310,3 +315,50 @@ class ReferenceFailed(ParityError):
 
     def __init__(self, *, reason: str, log_tail: str = "") -> None:
         super().__init__(reason=reason, log_tail=log_tail)
+
+
+class RunnerError(ParityError):
+    """A standalone deployment that cannot be used; says nothing about the adapter."""
+
+    code = "runner_error"
+    title = "The standalone deployment cannot be used."
+
+
+class RunnerUnreachable(RunnerError):
+    """The standalone deployment did not answer, or said "not now"; worth another try."""
+
+    code = "runner_unreachable"
+    title = "The standalone deployment cannot be reached."
+
+    def __init__(self, *, url: str, reason: str) -> None:
+        super().__init__(url=url, reason=reason)
+
+
+class RunnerRefused(RunnerError):
+    """The standalone deployment answered with an error status."""
+
+    code = "runner_refused"
+    title = "The standalone deployment refused a request."
+
+    def __init__(self, *, url: str, status: int, case_id: str | None, reason: str | None) -> None:
+        super().__init__(url=url, status=status, case_id=case_id, reason=reason)
+
+
+class RunnerAnswerInvalid(RunnerError):
+    """The standalone deployment answered 200 with something else than an answer."""
+
+    code = "runner_answer_invalid"
+    title = "The standalone deployment's answer cannot be read."
+
+    def __init__(self, *, url: str, case_id: str | None, problem: str) -> None:
+        super().__init__(url=url, case_id=case_id, problem=problem)
+
+
+class TokensUnavailable(RunnerError):
+    """This runner gives texts alone: level 1 cannot be measured with it."""
+
+    code = "tokens_unavailable"
+    title = "The standalone deployment gives no token probabilities."
+
+    def __init__(self, *, runner: str, reason: str) -> None:
+        super().__init__(runner=runner, reason=reason)

@@ -6,6 +6,7 @@ one `{"id", "result"}` or `{"id", "error": {"code", "fields"}}`. Torch-free: bot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -60,6 +61,26 @@ class VerifyRow(msgspec.Struct, frozen=True):
     def margin(self, position: int) -> float:
         """Nats by which the standalone model prefers its own token at `position`; 0 where equal."""
         return self.argmax_logprobs[position] - self.token_logprobs[position]
+
+    def first_divergence(self, token_ids: Sequence[int]) -> int | None:
+        """First position where the answer that was read is not the standalone model's choice.
+
+        Raises:
+            ValueError: the row is not of this answer (another length).
+        """
+        if not self.is_finite:
+            return None
+        pairs = zip(self.argmax_ids, token_ids, strict=True)
+        return next((i for i, (own, read) in enumerate(pairs) if own != read), None)
+
+
+class ContinueItem(msgspec.Struct, frozen=True):
+    """Tokens to go on from: a prompt and what is already known of the answer to it."""
+
+    case_id: str
+    token_ids: tuple[int, ...]
+    n: int
+    """At most so many more tokens."""
 
 
 class EffectRow(msgspec.Struct, frozen=True):
@@ -118,6 +139,22 @@ class Generated(msgspec.Struct, frozen=True):
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     text: str
+
+
+class MergeFacts(msgspec.Struct, frozen=True):
+    """What merging an adapter into a copy of the base did to the model.
+
+    `lost_fraction` is the share of the adapter's own contribution that the saved number type
+    rounded away: ||saved - exact|| / ||exact - base|| over all merged weights (Frobenius norms,
+    float32). 0 where nothing was lost; None for an adapter that changes nothing.
+    """
+
+    folder: str
+    dtype: str
+    n_modules: int
+    lost_fraction: float | None
+    is_exact: bool
+    """Saved in float32 from a float32 base: the two models differ in summation order alone."""
 
 
 class Request(msgspec.Struct, frozen=True):
