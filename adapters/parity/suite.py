@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from adapters.errors import SuiteInvalid
 from adapters.parity.protocol import SuitePrompt
@@ -39,6 +39,7 @@ MAX_ERRORS = 100
 DEFAULT_MAX_TOKENS = 32
 DEFAULT_SEGMENT = "all"
 _FIELDS = frozenset({"id", "messages", "prompt", "tools", "segment", "max_tokens", "expect"})
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,45 @@ def scan_suite(data: bytes, *, max_errors: int = MAX_ERRORS) -> SuiteScan:
     return SuiteScan(tuple(reader.cases), tuple(reader.errors[:max_errors]))
 
 
+def build_suite(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Suite:
+    """A suite of objects that are not yet checked, each with the line that it comes from.
+
+    Raises:
+        SuiteInvalid: as `parse_suite`.
+    """
+    reader = _SuiteReader(max_errors=1)
+    reader.read_cases(rows)
+    if reader.errors:
+        raise reader.errors[0]
+    return Suite(tuple(reader.cases))
+
+
+def format_suite(suite: Suite) -> bytes:
+    """The suite as a file, one line a case; `parse_suite` reads the same cases from it."""
+    lines = [json.dumps(case.to_json(), ensure_ascii=False) + "\n" for case in suite.cases]
+    return "".join(lines).encode()
+
+
+def iter_lines(data: bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a JSONL file that are not blank, with their numbers from 1.
+
+    Raises:
+        SuiteInvalid: at the first step: too large, or not UTF-8.
+    """
+    if len(data) > MAX_SUITE_BYTES:
+        raise invalid(0, "", f"larger than {MAX_SUITE_BYTES} bytes", "split the file")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise invalid(0, "", f"not UTF-8: {exc.reason}", "save the file as UTF-8") from exc
+    # Not splitlines(): U+2028 and the like may stand inside a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
 class _SuiteReader:
-    """Reads one file; gathers cases and errors in file order."""
+    """Gathers the cases and the errors of one suite, in order; no method raises SuiteInvalid."""
 
     def __init__(self, max_errors: int) -> None:
         self.cases: list[Case] = []
@@ -187,23 +225,26 @@ class _SuiteReader:
 
     def read(self, data: bytes) -> None:
         with self._noting():
-            self._read_lines(_decode(data))
-            if not self.cases and not self.errors:
-                raise invalid(0, "", "no case", "write one JSON object per line")
+            self._read_all(iter_lines(data), read_object)
 
-    def _read_lines(self, text: str) -> None:
-        n_lines = 0
-        # Not splitlines(): U+2028 and the like may stand inside a JSON string.
-        for number, line in enumerate(text.split("\n"), start=1):
-            if not line.strip():
-                continue
-            n_lines += 1
-            if n_lines > MAX_CASES:
-                raise invalid(number, "", f"more than {MAX_CASES} cases", "sample the suite")
+    def read_cases(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+        with self._noting():
+            self._read_all(rows, lambda _line, raw: raw)
+
+    def _read_all(
+        self,
+        rows: Iterable[tuple[int, _Row]],
+        to_object: Callable[[int, _Row], Mapping[str, Any]],
+    ) -> None:
+        for index, (line, row) in enumerate(rows):
+            if index >= MAX_CASES:
+                raise invalid(line, "", f"more than {MAX_CASES} cases", "sample the suite")
             with self._noting():
-                self._read_case(number, read_object(number, line))
+                self._read_case(line, to_object(line, row))
             if len(self.errors) >= self._max_errors:
                 return
+        if not self.cases and not self.errors:
+            raise invalid(0, "", "no case", "write one JSON object per line")
 
     def _read_case(self, number: int, raw: Mapping[str, Any]) -> None:
         n_errors = len(self.errors)
@@ -232,15 +273,6 @@ class _SuiteReader:
             yield
         except SuiteInvalid as exc:
             self.errors.append(exc)
-
-
-def _decode(data: bytes) -> str:
-    if len(data) > MAX_SUITE_BYTES:
-        raise invalid(0, "", f"larger than {MAX_SUITE_BYTES} bytes", "split the suite")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        raise invalid(0, "", f"not UTF-8: {exc.reason}", "save the file as UTF-8") from exc
 
 
 def _id(line: int, raw: Mapping[str, Any]) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from adapters.parity.suite_fields import invalid, only_fields, short
+from adapters.parity.suite_fields import MAX_TOKENS_LIMIT, invalid, only_fields, short
 
 KINDS = ("tool_calls", "json", "text", "any_of")
 MATCHES = ("exact", "contains")
+_ROOM_WITHOUT_GOLD = 128
+_ROOM_STEP = 32
 _ONE_OF = f"use exactly one of {', '.join(KINDS)}"
 _CALL_FIELDS = frozenset({"name", "arguments", "alternatives", "optional"})
 
@@ -65,15 +68,48 @@ def shortest_gold(expect: Mapping[str, Any]) -> str:
     return min((_as_text(choice) for choice in choices_of(expect)), key=len)
 
 
-def _as_text(expect: Mapping[str, Any]) -> str:
+def longest_gold(expect: Mapping[str, Any]) -> str:
+    """The longest text among the choices, every argument given and each at its longest."""
+    return max((_as_text(choice, is_full=True) for choice in choices_of(expect)), key=len)
+
+
+def room_for(expect: Mapping[str, Any] | None) -> int:
+    """A `max_tokens` with room for any right answer: a token for every two bytes of UTF-8, and 32.
+
+    JSON and code come near to that, prose has about four characters a token. Rounded up to steps
+    of 32, so that cases of like length have the same limit.
+    """
+    gold = "" if expect is None else longest_gold(expect)
+    if not gold:
+        return _ROOM_WITHOUT_GOLD
+    n_tokens = len(gold.encode()) / 2 + _ROOM_STEP
+    return min(MAX_TOKENS_LIMIT, _ROOM_STEP * math.ceil(n_tokens / _ROOM_STEP))
+
+
+def _as_text(expect: Mapping[str, Any], *, is_full: bool = False) -> str:
     if "text" in expect:
         return str(expect["text"])
     if "json" in expect:
         return json.dumps(expect["json"], ensure_ascii=False)
-    calls = [
-        {"name": call["name"], "arguments": call["arguments"]} for call in expect["tool_calls"]
-    ]
-    return "\n".join(json.dumps(call, ensure_ascii=False) for call in calls)
+    lines = (
+        {"name": call["name"], "arguments": _arguments(call, is_full=is_full)}
+        for call in expect["tool_calls"]
+    )
+    return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+
+
+def _arguments(call: Mapping[str, Any], *, is_full: bool) -> dict[str, Any]:
+    given: Mapping[str, Any] = call["arguments"]
+    if not is_full:
+        return {k: v for k, v in given.items() if k not in call.get("optional", ())}
+    others = call.get("alternatives", {})
+    values = {
+        name: [*([given[name]] if name in given else []), *others.get(name, [])]
+        for name in {**given, **others}
+    }
+    return {
+        name: max(items, key=lambda item: len(json.dumps(item))) for name, items in values.items()
+    }
 
 
 def _check_calls(line: int, path: str, value: Any, tool_names: frozenset[str] | None) -> None:

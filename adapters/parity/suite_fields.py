@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -28,6 +29,12 @@ def short(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = repr(text) if isinstance(value, str) else text
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def content_id(prefix: str, content: Any) -> str:
+    """An id that only this content has, the same in every file and place."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return f"{prefix}-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
 
 
 def only_fields(line: int, path: str, value: Mapping[str, Any], known: Collection[str]) -> None:
@@ -99,13 +106,16 @@ def read_messages(
     return tuple(value)
 
 
+def text_of(content: Any) -> str:
+    """A message's content as one text; empty where there is none."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content)
+    return content or ""
+
+
 def is_tool_error(content: Any) -> bool:
     """Whether a tool's result says that the tool failed; see `Case.is_recovery`."""
-    text = content
-    if isinstance(content, list):
-        text = "".join(part["text"] for part in content)
-    if not isinstance(text, str):
-        return False
+    text = text_of(content)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
