@@ -122,6 +122,25 @@ class ControllerSettings(_FromEnvironment):
     max_concurrent_uploads: int = _setting(
         8, "Uploads taken at once; more get 503 with Retry-After."
     )
+    max_training_bytes: int = _setting(
+        1024**3,
+        "Largest training set that a suite is compared with, in bytes, counted while it streams.",
+    )
+    contamination_jaccard: float = _setting(
+        0.7,
+        "Jaccard similarity from which on a suite's case counts as a near-duplicate of a training document.",
+    )
+    contamination_shingle: int = _setting(5, "Characters of a shingle in that comparison.")
+    contamination_num_perm: int = _setting(
+        256,
+        "Values of a MinHash signature in that comparison; more find near-duplicates more surely.",
+    )
+    contamination_max_fraction: float = _setting(
+        0.005, "A suite of whose cases more than this fraction leaked into training is refused."
+    )
+    contamination_timeout_seconds: float = _setting(
+        600.0, "How long one comparison with a training set may take, in seconds."
+    )
     rollback_window_seconds: float = _setting(
         86_400.0, "How long a superseded version stays loaded for a rollback, in seconds."
     )

@@ -116,9 +116,13 @@ class SuiteOut(BaseModel):
     created_at: float
 
     @classmethod
-    def of(cls, row: SuiteRow) -> SuiteOut:
-        """From its row."""
-        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+    def of(cls, row: SuiteRow, *, max_leaks: int | None = None) -> SuiteOut:
+        """From its row; at most `max_leaks` leaked cases of the report, `n_leaked` counts all."""
+        suite = cls(**{name: getattr(row, name) for name in cls.model_fields})
+        if suite.contamination is not None and max_leaks is not None:
+            leaks = suite.contamination["leaks"][:max_leaks]
+            suite.contamination = {**suite.contamination, "leaks": leaks}
+        return suite
 
 
 class SuiteList(BaseModel):

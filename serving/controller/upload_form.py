@@ -1,12 +1,14 @@
 """A multipart upload, written to disk while it arrives: never more than a chunk in memory.
 
-Knows the form's grammar and its limits. What the files mean is `adapters.archive` and `manifest`.
+Knows the grammar of forms and their limits. What an adapter's files mean is `adapters.archive` and
+`manifest`, a suite's `adapters.parity.suite`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -19,12 +21,27 @@ from adapters.manifest import ARTIFACT_FILES, ManifestFile
 from serving.controller.errors import UploadMalformed
 
 ARCHIVE = "archive"
-TEXT_FIELDS = frozenset({"suite", "promote"})
+SUITE = "suite"
+TRAINING = "training"
 _ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 _MAX_PARTS = 16
 _MAX_TEXT_BYTES = 4096
 _MAX_HEADER_BYTES = 4096
 _MAX_BOUNDARY = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormKind:
+    """What a form may hold."""
+
+    text_fields: frozenset[str]
+    """Parts that are kept in memory, where they come without a file name."""
+    file_name: Callable[[str, str], str]
+    """(field, file name) -> name on disk; raises UploadMalformed for what does not belong here."""
+    check: Callable[[Collection[str]], None]
+    """Whether the files make a whole; raises UploadMalformed."""
+    max_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Largest size of single files, beside the form's own limit."""
 
 
 @dataclass
@@ -46,21 +63,23 @@ class UploadForm:
     All methods write to disk: call them in a thread.
     """
 
-    def __init__(self, content_type: str, folder: Path, *, max_bytes: int) -> None:
-        """Open a form.
+    def __init__(
+        self, content_type: str, folder: Path, *, max_bytes: int, kind: FormKind | None = None
+    ) -> None:
+        """Open a form, an adapter's where no kind is given.
 
         Raises:
             UploadMalformed: not `multipart/form-data` with a boundary.
         """
-        kind, options = parse_options_header(content_type)
+        media_type, options = parse_options_header(content_type)
         boundary = options.get(b"boundary", b"")
-        if kind != b"multipart/form-data" or not 0 < len(boundary) <= _MAX_BOUNDARY:
+        if media_type != b"multipart/form-data" or not 0 < len(boundary) <= _MAX_BOUNDARY:
             raise UploadMalformed(
                 reason="the content type is not multipart/form-data; boundary=..."
             )
         self.files: dict[str, ManifestFile] = {}
         self.fields: dict[str, str] = {}
-        self._folder, self._max_bytes = folder, max_bytes
+        self._folder, self._max_bytes, self._kind = folder, max_bytes, kind or ARTIFACT_FORM
         self._n_bytes = self._n_parts = 0
         self._is_ended = False
         self._part: _Part | None = None
@@ -97,15 +116,12 @@ class UploadForm:
         """The body is over; check that the form is whole.
 
         Raises:
-            UploadMalformed: it ended early, or holds no artifact.
+            UploadMalformed: it ended early, or does not hold what it is for.
         """
         self._parser.finalize()
         if not self._is_ended:
             raise UploadMalformed(reason="the body ended before the form did")
-        if not self.files:
-            raise UploadMalformed(reason="no file of an adapter in the form")
-        if ARCHIVE in self.files and len(self.files) > 1:
-            raise UploadMalformed(reason="an archive and single files in one form")
+        self._kind.check(self.files)
 
     def close(self) -> None:
         """Give back what an unfinished part holds open."""
@@ -149,10 +165,12 @@ class UploadForm:
         name = options.get(b"name", b"").decode(errors="replace")
         if kind != b"form-data" or not name:
             raise UploadMalformed(reason="a part without a name")
-        if name in TEXT_FIELDS and b"filename" not in options:
+        if name in self._kind.text_fields and b"filename" not in options:
             part.name = name
             return
-        part.name = _file_name(name, options.get(b"filename", b"").decode(errors="replace"))
+        part.name = self._kind.file_name(
+            name, options.get(b"filename", b"").decode(errors="replace")
+        )
         if part.name in self.files:
             raise UploadMalformed(reason=f"{part.name} twice")
         part.file = (self._folder / part.name).open("xb")
@@ -160,6 +178,9 @@ class UploadForm:
     def _data(self, data: bytes, start: int, end: int) -> None:
         part, piece = self._current(), memoryview(data)[start:end]
         part.size += len(piece)
+        limit = self._kind.max_bytes.get(part.name)
+        if limit is not None and part.size > limit:
+            raise ArtifactTooLarge(what=part.name, limit=limit)
         if part.file is not None:
             part.hasher.update(piece)
             part.file.write(piece)
@@ -185,7 +206,7 @@ class UploadForm:
         self._is_ended = True
 
 
-def _file_name(field_name: str, file_name: str) -> str:
+def _artifact_file_name(field_name: str, file_name: str) -> str:
     base = PurePosixPath(file_name.replace("\\", "/")).name
     for name in (base, field_name):
         if name in ARTIFACT_FILES:
@@ -193,3 +214,39 @@ def _file_name(field_name: str, file_name: str) -> str:
     if field_name == ARCHIVE or base.endswith(_ARCHIVE_SUFFIXES):
         return ARCHIVE
     raise UploadMalformed(reason=f"part {(field_name or base)[:80]!r} is not a file of an adapter")
+
+
+def _check_artifact(files: Collection[str]) -> None:
+    if not files:
+        raise UploadMalformed(reason="no file of an adapter in the form")
+    if ARCHIVE in files and len(files) > 1:
+        raise UploadMalformed(reason="an archive and single files in one form")
+
+
+def _suite_file_name(field_name: str, _file_name: str) -> str:
+    if field_name in {SUITE, TRAINING}:
+        return field_name
+    raise UploadMalformed(reason=f"part {field_name[:80]!r} is neither {SUITE} nor {TRAINING}")
+
+
+def _check_suite(files: Collection[str]) -> None:
+    if SUITE not in files:
+        raise UploadMalformed(reason=f"no part {SUITE} in the form")
+
+
+ARTIFACT_FORM = FormKind(
+    text_fields=frozenset({SUITE, "promote"}),
+    file_name=_artifact_file_name,
+    check=_check_artifact,
+)
+"""The upload of a version: an adapter's files or one archive, which suite, how to promote."""
+
+
+def suite_form(*, max_suite_bytes: int, max_training_bytes: int) -> FormKind:
+    """The upload of a suite with, or without, the training set to compare it with."""
+    return FormKind(
+        text_fields=frozenset(),
+        file_name=_suite_file_name,
+        check=_check_suite,
+        max_bytes={SUITE: max_suite_bytes, TRAINING: max_training_bytes},
+    )

@@ -16,7 +16,7 @@ from adapters.limits import ArchiveLimits
 from adapters.manifest import Manifest, build_manifest, manifest_of_folder
 from adapters.store import ArtifactStore
 from serving.controller.errors import UploadsBusy
-from serving.controller.upload_form import ARCHIVE, UploadForm
+from serving.controller.upload_form import ARCHIVE, FormKind, UploadForm
 
 _BATCH_BYTES = 1024**2
 """Bytes that are taken from the network before they are parsed and written in a thread."""
@@ -70,14 +70,19 @@ class Uploads:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def receive(
-        self, content_type: str, body: AsyncIterable[bytes], folder: Path
+        self,
+        content_type: str,
+        body: AsyncIterable[bytes],
+        folder: Path,
+        *,
+        kind: FormKind | None = None,
     ) -> UploadForm:
-        """Write the form's files into `folder` while the body arrives.
+        """Write the form's files into `folder` while the body arrives; an adapter's by default.
 
         Raises:
             ArtifactTooLarge, UploadMalformed: see `UploadForm`.
         """
-        form = UploadForm(content_type, folder, max_bytes=self._max_bytes)
+        form = UploadForm(content_type, folder, max_bytes=self._max_bytes, kind=kind)
         try:
             async for batch in _batches(body):
                 await asyncio.to_thread(form.feed, batch)

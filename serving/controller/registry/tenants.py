@@ -185,7 +185,8 @@ class Tenants:
         """Store a suite's content under the next number; `(row, is_new)`.
 
         `id`, `number` and `created_at` are set here. The content of the latest number again makes
-        nothing new.
+        nothing new; but a contamination report that comes with it takes the place of the stored
+        one, which spoke of another training set. Without a report the stored one stays.
 
         Raises:
             NotFound: there is no such tenant.
@@ -195,12 +196,15 @@ class Tenants:
             await fetch_tenant(unit, suite.tenant_id)
             latest = await unit.one(_latest_suite(suite.tenant_id, suite.name))
             if latest is not None and latest.digest == suite.digest:
+                if suite.contamination not in (None, latest.contamination):
+                    _replace_report(unit, latest, suite.contamination, actor=actor)
                 return latest, False
             suite.number = 1 if latest is None else latest.number + 1
             suite.id = f"{suite.tenant_id}/{suite.name}@{suite.number}"
             suite.created_at = unit.now
             row = await unit.session.merge(suite)
             evidence: Json = {"digest": suite.digest, "n_cases": suite.n_cases}
+            evidence["contamination"] = _short_report(suite.contamination)
             unit.audit(
                 "put_suite", suite.id, actor=actor, tenant_id=suite.tenant_id, evidence=evidence
             )
@@ -251,3 +255,18 @@ def _latest_suite(tenant_id: str, name: str) -> Select[SuiteRow]:
         .order_by(SuiteRow.number.desc())
         .limit(1)
     )
+
+
+def _replace_report(unit: Unit, suite: SuiteRow, report: Json | None, *, actor: str) -> None:
+    evidence: Json = {
+        "contamination": _short_report(report),
+        "before": _short_report(suite.contamination),
+    }
+    suite.contamination = report
+    unit.audit("compare_suite", suite.id, actor=actor, tenant_id=suite.tenant_id, evidence=evidence)
+
+
+def _short_report(report: Json | None) -> Json | None:
+    """What the audit keeps of a contamination report."""
+    fields = ("training_digest", "n_documents", "n_leaked", "fraction")
+    return None if report is None else {name: report[name] for name in fields}
