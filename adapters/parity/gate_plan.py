@@ -27,6 +27,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from adapters.parity.comparison import ComparisonRules
+from adapters.parity.contamination import ContaminationReport
+from adapters.parity.distributions import (
+    Distributions,
+    Quantiles,
+    effect_quantiles,
+    engine_quantiles,
+)
 from adapters.parity.export_evidence import ExportEvidence
 from adapters.parity.numeric import (
     AnswerNumbers,
@@ -40,6 +48,7 @@ from adapters.parity.numeric import (
     total,
 )
 from adapters.parity.protocol import EffectRow, VerifyItem
+from adapters.parity.task_measure import NO_TASK, TaskInputs, TaskMeasurements, measure_task
 
 
 def plan_verification(answers: Sequence[CandidateAnswer]) -> list[VerifyItem]:
@@ -56,6 +65,8 @@ class NoiseFloor:
     dtype: str
     suite_digest: str
     totals: NumericTotals
+    quantiles: Quantiles | None = None
+    """Of |delta logprob| per token."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; `from_json` is the inverse."""
@@ -68,8 +79,9 @@ class NoiseFloor:
         Raises:
             KeyError, TypeError: not what `to_json` writes.
         """
-        totals = NumericTotals(**data["totals"])
-        return cls(**{**data, "totals": totals})
+        totals, quantiles = NumericTotals(**data["totals"]), data.get("quantiles")
+        kept = None if quantiles is None else tuple(quantiles)
+        return cls(**{**data, "totals": totals, "quantiles": kept})
 
 
 def floor_key(*, engine_build: str, base_revision: str, dtype: str, suite_digest: str) -> str:
@@ -90,7 +102,10 @@ def measure_floor(
     """The base's disagreement with itself across the two implementations."""
     tie = resolution_of(dtype).tie_margin_nats
     numbers = [measure_answer(item, rows[item.item], tie_margin_nats=tie) for item in answers]
-    return NoiseFloor(engine_build, base_revision, dtype, suite_digest, total(numbers))
+    quantiles = engine_quantiles(answers, rows)
+    return NoiseFloor(
+        engine_build, base_revision, dtype, suite_digest, total(numbers), quantiles=quantiles
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +121,14 @@ class GateInputs:
     floor: NoiseFloor | None = None
     load_problem: str | None = None
     """Set when strict loading failed: one sentence."""
+    task: TaskInputs = field(default_factory=TaskInputs)
+    rules: ComparisonRules = field(default_factory=ComparisonRules)
+    contamination: ContaminationReport | None = None
+    """Of the suite against its training set; None: no training set was given."""
+    n_excluded: int = 0
+    """Cases of the suite that were left out: leaked from training, or too long."""
+    runner: str = "peft"
+    """What gave the standalone side's texts: `policy.Runner`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +149,11 @@ class Measurements:
     effect_nats: float | None
     """Mean |delta logprob|, adapter against base, over the answers' tokens (standalone side)."""
     effect_by_case: Mapping[str, float]
+    distributions: Distributions = field(default_factory=Distributions)
+    task: TaskMeasurements = NO_TASK
+    contamination: ContaminationReport | None = None
+    n_excluded: int = 0
+    runner: str = "peft"
 
 
 def measure(inputs: GateInputs) -> Measurements:
@@ -155,6 +183,15 @@ def measure(inputs: GateInputs) -> Measurements:
         floor=inputs.floor,
         effect_nats=_mean_effect(inputs),
         effect_by_case=effect_by_case,
+        distributions=Distributions(
+            candidate=engine_quantiles(inputs.answers, inputs.rows),
+            negative=inputs.floor.quantiles if inputs.floor else None,
+            positive=effect_quantiles(inputs.rows),
+        ),
+        task=measure_task(inputs.task, inputs.rules) if inputs.task.engine else NO_TASK,
+        contamination=inputs.contamination,
+        n_excluded=inputs.n_excluded,
+        runner=inputs.runner,
     )
 
 

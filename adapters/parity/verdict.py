@@ -13,6 +13,15 @@ from enum import StrEnum
 from adapters.parity.export_evidence import ExportStatus
 from adapters.parity.gate_plan import Measurements, NoiseFloor
 from adapters.parity.numeric import resolution_of
+from adapters.parity.policy import GatePolicy
+from adapters.parity.reasons import Reason
+from adapters.parity.verdict_task import (
+    suite_against,
+    task_against,
+    task_notes,
+    task_open_questions,
+)
+from adapters.parity.vouching import vouch
 
 
 class VerdictKind(StrEnum):
@@ -24,29 +33,6 @@ class VerdictKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator asks of a verdict."""
-
-    min_cases: int = 8
-    noise_factor: float = 3.0
-    """Disagreement beyond this multiple of the noise floor, with real divergences, fails."""
-    effect_factor: float = 10.0
-    """An effect under this multiple of the noise floor cannot be told from the base model."""
-    min_repeats: int = 2
-    max_floor_nats: float = 0.1
-    """A base that disagrees more with its own reference is not the same base."""
-    require_export_evidence: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why; `code` is a stable slug, `text` one sentence with the numbers in it."""
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """The gate's answer. `notes` inform and decide nothing."""
 
@@ -55,9 +41,9 @@ class Verdict:
     notes: tuple[Reason, ...] = ()
 
 
-def decide(measured: Measurements, policy: Policy) -> Verdict:
+def decide(measured: Measurements, policy: GatePolicy) -> Verdict:
     """Judge a candidate. Never PASS with an invalid or undefined control, or with a finding."""
-    notes = tuple(_notes(measured))
+    notes = tuple(_notes(measured, policy))
     against = tuple(_against(measured, policy))
     if against:
         return Verdict(VerdictKind.FAIL, against, notes)
@@ -73,7 +59,7 @@ def decide(measured: Measurements, policy: Policy) -> Verdict:
     return Verdict(VerdictKind.PASS, (Reason("parity", text),), notes)
 
 
-def _against(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+def _against(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
     if measured.load_problem is not None:
         yield Reason("strict_load_failed", measured.load_problem)
     if measured.non_finite_cases:
@@ -83,11 +69,13 @@ def _against(measured: Measurements, policy: Policy) -> Iterator[Reason]:
     for finding in measured.export.findings:
         if finding.is_mismatch:
             yield Reason(finding.code, finding.text)
+    yield from suite_against(measured)
     if is_valid_floor(measured.floor, policy, dtype=measured.dtype):
         yield from _disagrees(measured, policy)
+    yield from task_against(measured)
 
 
-def _disagrees(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+def _disagrees(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
     mean, real = measured.numeric.mean_delta_nats, measured.numeric.n_real_divergences
     allowed = policy.noise_factor * _floor_nats(measured)
     if mean is not None and mean > allowed and real:
@@ -98,7 +86,7 @@ def _disagrees(measured: Measurements, policy: Policy) -> Iterator[Reason]:
         yield Reason("engine_disagrees", text)
 
 
-def is_valid_floor(floor: NoiseFloor | None, policy: Policy, *, dtype: str) -> bool:
+def is_valid_floor(floor: NoiseFloor | None, policy: GatePolicy, *, dtype: str) -> bool:
     """Whether the negative control holds: the base agrees with its own reference."""
     if floor is None or floor.dtype != dtype or floor.totals.mean_delta_nats is None:
         return False
@@ -110,18 +98,19 @@ def is_valid_floor(floor: NoiseFloor | None, policy: Policy, *, dtype: str) -> b
     )
 
 
-def _open_questions(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+def _open_questions(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
     yield from _too_little(measured, policy)
     yield from _negative_control(measured, policy)
     yield from _positive_control(measured, policy)
     yield from _repeat_control(measured, policy)
     yield from _unexplained(measured, policy)
+    yield from task_open_questions(measured, policy)
     yield from _export(measured, policy)
 
 
-def _too_little(measured: Measurements, policy: Policy) -> Iterator[Reason]:
-    if measured.n_cases < policy.min_cases:
-        text = f"the suite has {measured.n_cases} cases, {policy.min_cases} are needed"
+def _too_little(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
+    if measured.n_cases < policy.min_numeric_cases:
+        text = f"the suite has {measured.n_cases} cases, {policy.min_numeric_cases} are needed"
         yield Reason("too_few_cases", text)
     if measured.n_answered_cases < measured.n_cases or not measured.n_cases:
         text = f"{measured.n_answered_cases} of {measured.n_cases} cases were answered every time"
@@ -130,7 +119,7 @@ def _too_little(measured: Measurements, policy: Policy) -> Iterator[Reason]:
         yield Reason("undefined_numbers", "there is no token to compare")
 
 
-def _negative_control(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+def _negative_control(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
     floor = measured.floor
     if floor is None or floor.totals.mean_delta_nats is None:
         yield Reason("noise_floor_undefined", "the noise floor was not measured")
@@ -146,7 +135,7 @@ def _negative_control(measured: Measurements, policy: Policy) -> Iterator[Reason
         yield Reason("base_disagrees", text)
 
 
-def _positive_control(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+def _positive_control(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
     effect, needed = measured.effect_nats, policy.effect_factor * _floor_nats(measured)
     if effect is None:
         yield Reason("effect_undefined", "the adapter's effect against the base was not measured")
@@ -158,7 +147,7 @@ def _positive_control(measured: Measurements, policy: Policy) -> Iterator[Reason
         yield Reason("inert_or_blind", text)
 
 
-def _repeat_control(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+def _repeat_control(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
     repeats = measured.repeats
     agreement = repeats.token_agreement
     if repeats.n_repeats < policy.min_repeats or agreement is None:
@@ -174,7 +163,7 @@ def _repeat_control(measured: Measurements, policy: Policy) -> Iterator[Reason]:
         yield Reason("engine_not_deterministic", text)
 
 
-def _unexplained(measured: Measurements, policy: Policy) -> Iterator[Reason]:
+def _unexplained(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
     mean, real = measured.numeric.mean_delta_nats, measured.numeric.n_real_divergences
     allowed = policy.noise_factor * _floor_nats(measured)
     if real:
@@ -185,17 +174,22 @@ def _unexplained(measured: Measurements, policy: Policy) -> Iterator[Reason]:
         yield Reason("numeric_drift", text)
 
 
-def _export(measured: Measurements, policy: Policy) -> Iterator[Reason]:
-    if measured.export.status is ExportStatus.UNDECIDED:
+def _export(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
+    vouching = vouch(measured, policy)
+    if measured.export.status is ExportStatus.UNDECIDED and not vouching.is_independent:
         for finding in measured.export.findings:
             yield Reason(finding.code, finding.text)
-    elif measured.export.status is ExportStatus.ABSENT and policy.require_export_evidence:
-        yield Reason("export_evidence_required", measured.export.first_line())
+    elif policy.require_export_evidence and not vouching.is_independent:
+        yield Reason("export_evidence_required", vouching.line)
 
 
-def _notes(measured: Measurements) -> Iterator[Reason]:
+def _notes(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
+    vouching = vouch(measured, policy)
     if measured.export.status is ExportStatus.ABSENT:
-        yield Reason("export_evidence_absent", measured.export.first_line())
+        is_silent = not vouching.is_independent
+        code = "export_evidence_absent" if is_silent else "export_fingerprint_absent"
+        yield Reason(code, vouching.line)
+    yield from task_notes(measured)
 
 
 def _floor_nats(measured: Measurements) -> float:

@@ -18,8 +18,10 @@ from transformers import AutoTokenizer
 from adapters.errors import ReferenceFailed, StrictLoadFailed
 from adapters.parity.protocol import (
     BaseFacts,
+    ContinueItem,
     EffectRow,
     FinitenessReport,
+    Generated,
     SuitePrompt,
     TokenizedPrompt,
     VerifyItem,
@@ -37,6 +39,7 @@ class FakeReference:
         self.failures_left = 0
         """So many requests will end as if the process had died."""
         self.n_requests = 0
+        self.n_base_readings = 0
         self.is_closed = False
 
     async def load_base(self, model: Path | str, *, dtype: str) -> BaseFacts:
@@ -79,6 +82,7 @@ class FakeReference:
         on_progress: OnProgress | None = None,
     ) -> list[VerifyRow]:
         self._begin()
+        self.n_base_readings += adapter is None
         key = None if adapter is None else await self._load(adapter)
         rows = []
         for index, item in enumerate(items):
@@ -86,6 +90,26 @@ class FakeReference:
             if on_progress:
                 on_progress(index + 1, len(items))
         return rows
+
+    async def continue_from(
+        self,
+        adapter: Path | None,
+        items: Sequence[ContinueItem],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> list[Generated]:
+        self._begin()
+        key = None if adapter is None else await self._load(adapter)
+        done = []
+        for index, item in enumerate(items):
+            done.append(await asyncio.to_thread(self._continue, item, key))
+            if on_progress:
+                on_progress(index + 1, len(items))
+        return done
+
+    async def decode(self, token_ids: Sequence[Sequence[int]]) -> list[str]:
+        self._begin()
+        return [self._tokenizer.decode(list(ids), skip_special_tokens=True) for ids in token_ids]
 
     async def close(self) -> None:
         self.is_closed = True
@@ -121,6 +145,15 @@ class FakeReference:
         own = torch.tensor(prompt.token_ids[1:]).unsqueeze(1)
         delta = (ours[:-1].gather(1, own) - base[:-1].gather(1, own)).abs().mean()
         return EffectRow(prompt.case_id, is_finite=True, mean_nats=float(delta), last_nats=0.0)
+
+    def _continue(self, item: ContinueItem, key: str | None) -> Generated:
+        tokens, logprobs = list(item.token_ids), []
+        for _ in range(item.n):
+            best = self._model.read(tokens, key=key)[-1].max(dim=-1)
+            tokens.append(int(best.indices))
+            logprobs.append(float(best.values))
+        new = tokens[len(item.token_ids) :]
+        return Generated(tuple(new), tuple(logprobs), self._tokenizer.decode(new))
 
     def _verify(self, item: VerifyItem, key: str | None, against_base: bool) -> VerifyRow:
         tokens = [*item.prompt_token_ids, *item.token_ids]

@@ -54,7 +54,7 @@ async def test_a_good_adapter_ends_live_with_report_and_probe(
     assert report["numeric"]["token_agreement"] == 1.0
     assert report["engine"]["id"] == "engine-0"
     assert set(report["seconds_by_stage"]) == {
-        "reference", "load", "candidate", "noise", "verify",
+        "fetch", "reference", "load", "candidate", "noise", "verify", "total",
     }  # fmt: skip
     row = await world.steps.row(version)
     assert row.probe is not None
@@ -357,13 +357,12 @@ async def test_the_noise_floor_is_measured_once_for_one_build_base_and_suite(
     world: GateWorld, adapter: Path, tmp_path: Path
 ) -> None:
     await world.drive(await world.push(adapter))
-    before = world.reference.n_requests
+    assert world.reference.n_base_readings == 1
     second = await world.push(random_adapter(tiny_base(), tmp_path / "two", seed=2))
 
     await world.drive(second)
 
-    # load_base, tokenize, check_finite, verify; no second reading of the base's answers.
-    assert world.reference.n_requests - before == 4
+    assert world.reference.n_base_readings == 1
 
 
 async def test_an_overridden_version_goes_live_on_a_probe_of_finiteness_alone(

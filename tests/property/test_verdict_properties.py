@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from adapters.parity.export_evidence import ExportEvidence, ExportFinding, ExportStatus
 from adapters.parity.gate_plan import Measurements, NoiseFloor
 from adapters.parity.numeric import NumericTotals, RepeatNumbers, resolution_of
-from adapters.parity.verdict import Policy, VerdictKind, decide
+from adapters.parity.policy import GatePolicy
+from adapters.parity.verdict import VerdictKind, decide
 
 maybe_nats = st.one_of(
     st.sampled_from([None, math.nan, math.inf, 0.0]), st.floats(0, 5), st.floats(0, 1e-3)
@@ -91,7 +92,7 @@ def good_measurements(draw: st.DrawFn) -> Measurements:
 @settings(deadline=None)
 @given(st.one_of(measurements(), good_measurements()))
 def test_pass_needs_every_control_valid_and_nothing_undefined(measured: Measurements) -> None:
-    policy = Policy()
+    policy = GatePolicy()
     verdict = decide(measured, policy)
 
     assert verdict.reasons
@@ -100,7 +101,7 @@ def test_pass_needs_every_control_valid_and_nothing_undefined(measured: Measurem
     floor = measured.floor
     assert measured.load_problem is None
     assert measured.non_finite_cases == ()
-    assert measured.n_answered_cases == measured.n_cases >= policy.min_cases
+    assert measured.n_answered_cases == measured.n_cases >= policy.min_numeric_cases
     assert floor is not None
     assert floor.dtype == measured.dtype
     assert floor.totals.n_tokens > 0
@@ -121,13 +122,13 @@ def test_pass_needs_every_control_valid_and_nothing_undefined(measured: Measurem
 @settings(deadline=None)
 @given(good_measurements())
 def test_a_clean_candidate_passes(measured: Measurements) -> None:
-    assert decide(measured, Policy()).kind is VerdictKind.PASS
+    assert decide(measured, GatePolicy()).kind is VerdictKind.PASS
 
 
 @settings(deadline=None)
 @given(measurements())
 def test_fail_needs_evidence_against_the_adapter(measured: Measurements) -> None:
-    if decide(measured, Policy()).kind is VerdictKind.FAIL:
+    if decide(measured, GatePolicy()).kind is VerdictKind.FAIL:
         assert (
             measured.load_problem is not None
             or measured.non_finite_cases
@@ -139,4 +140,4 @@ def test_fail_needs_evidence_against_the_adapter(measured: Measurements) -> None
 @settings(deadline=None)
 @given(measurements())
 def test_the_verdict_is_a_function_of_its_inputs(measured: Measurements) -> None:
-    assert decide(measured, Policy()) == decide(measured, Policy())
+    assert decide(measured, GatePolicy()) == decide(measured, GatePolicy())

@@ -13,6 +13,7 @@ from itertools import count
 
 from adapters.errors import ArtifactNotFound, DigestMismatch
 from adapters.parity.numeric import CandidateAnswer
+from adapters.parity.policy import GatePolicy
 from adapters.parity.protocol import TokenizedPrompt
 from serving.contract import EngineReport, VersionState
 from serving.controller.gate_client import (
@@ -27,8 +28,8 @@ from serving.controller.gate_client import (
 from serving.controller.lifecycle import State
 from serving.controller.registry.tables import VersionRow
 from serving.controller.steps.context import StepContext
-from serving.controller.steps.lease import Lease
 from serving.controller.steps.observation import EngineFailure, Observation, observe_version
+from serving.controller.steps.stages import Stages
 
 _LOOK_SECONDS = 0.2
 _PAUSE_SECONDS = 1.0
@@ -63,7 +64,7 @@ class Served:
     answers: tuple[CandidateAnswer, ...]
 
 
-async def wait_for_candidate(context: StepContext, row: VersionRow, lease: Lease) -> EngineReport:
+async def wait_for_candidate(context: StepContext, row: VersionRow, stages: Stages) -> EngineReport:
     """The report of a ready engine that has proven the candidate, once there is one.
 
     Raises:
@@ -86,7 +87,7 @@ async def wait_for_candidate(context: StepContext, row: VersionRow, lease: Lease
             raise CandidateRefused("gate_timeout", text, is_against=False)
         if without_engine > _MAX_WAIT_SECONDS:
             raise NoEngine
-        lease.progress("load" if seen.has_ready_engine else "waiting_for_engine")
+        stages.progress("load" if seen.has_ready_engine else "waiting_for_engine")
         await asyncio.sleep(_LOOK_SECONDS)
 
 
@@ -94,48 +95,54 @@ async def ask_candidate(
     context: StepContext,
     row: VersionRow,
     prompts: Sequence[TokenizedPrompt],
-    lease: Lease,
+    stages: Stages,
     *,
-    engine: EngineReport,
+    policy: GatePolicy,
 ) -> Served:
-    """Every prompt, `gate_repeats` times, mixed with the base and other live adapters.
+    """Every prompt, `policy.repeats` times, mixed with the base and other live adapters.
 
     Starts over when the engine goes away meanwhile: answers of two lives of an engine don't mix.
 
     Raises:
         CandidateRefused: the engine cannot serve it, or serves what no finite computation gives.
         EngineUnreachable: engines that report well did not answer the gate, several times.
+        NoEngine: see `wait_for_candidate`.
     """
-    ask = _Ask(model=row.id, stage="candidate", repeats=context.settings.gate_repeats)
+    ask = _Ask(row.id, stage="candidate", repeats=policy.repeats, seed=policy.seed)
     refusals = unreachable = 0
     while True:
+        engine = await wait_for_candidate(context, row, stages)
         try:
-            return Served(engine, await _answers(context, ask, prompts, lease, engine=engine))
+            return Served(engine, await _answers(context, ask, prompts, stages, engine=engine))
         except AnswerNotFinite as exc:
             raise CandidateRefused("engine_answer_not_finite", str(exc), is_against=True) from exc
         except EngineUnreachable:
             unreachable += 1
             if unreachable >= _MAX_UNREACHABLE:
                 raise
-            lease.progress("waiting_for_engine")
         except EngineCallError as exc:
             refusals += 1
             if refusals >= _MAX_REFUSALS:
                 raise CandidateRefused(exc.code, str(exc), is_against=False) from exc
         await asyncio.sleep(_PAUSE_SECONDS)
-        engine = await wait_for_candidate(context, row, lease)
 
 
-async def ask_base(
-    context: StepContext, prompts: Sequence[TokenizedPrompt], lease: Lease, *, engine: EngineReport
+async def ask_other(
+    context: StepContext,
+    model: str,
+    prompts: Sequence[TokenizedPrompt],
+    stages: Stages,
+    *,
+    stage: str,
+    engine: EngineReport,
 ) -> tuple[CandidateAnswer, ...]:
-    """The base model's answers on this engine: what the noise floor is measured from.
+    """Another model's answers on this engine, once: the base (noise floor) or the live version.
 
     Raises:
         EngineCallError: see `GateClient.complete`.
     """
-    ask = _Ask(model=context.settings.fleet, stage="noise", repeats=1)
-    return await _answers(context, ask, prompts, lease, engine=engine)
+    ask = _Ask(model, stage=stage, repeats=1)
+    return await _answers(context, ask, prompts, stages, engine=engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +150,14 @@ class _Ask:
     model: str
     stage: str
     repeats: int
+    seed: int = 0
 
 
 async def _answers(
     context: StepContext,
     ask: _Ask,
     prompts: Sequence[TokenizedPrompt],
-    lease: Lease,
+    stages: Stages,
     *,
     engine: EngineReport,
 ) -> tuple[CandidateAnswer, ...]:
@@ -160,14 +168,16 @@ async def _answers(
         if len(item.token_ids) + item.max_tokens <= engine.max_model_len
     ]
     neighbours = await _neighbours(context, engine, without=ask.model)
-    planned = plan_traffic(asked, model=ask.model, repeats=ask.repeats, neighbours=neighbours)
+    planned = plan_traffic(
+        asked, model=ask.model, repeats=ask.repeats, neighbours=neighbours, seed=ask.seed
+    )
     numbers, total = count(1), len(asked) * ask.repeats
-    lease.progress(ask.stage, 0, total)
+    stages.progress(ask.stage, 0, total)
     async with GateClient(url=engine.url, key=context.gate_key) as client:
         answers = await client.answer_all(
             planned,
             concurrency=context.settings.gate_concurrency,
-            on_answer=lambda: lease.progress(ask.stage, next(numbers), total),
+            on_answer=lambda: stages.progress(ask.stage, next(numbers), total),
         )
     return _to_candidate_answers(answers, asked)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,13 +11,15 @@ from typing import Any
 import msgspec
 
 from adapters.parity.gate_plan import GateInputs, Measurements, measure
+from adapters.parity.policy import ResolvedPolicy
+from adapters.parity.probe_choice import select_probe
 from adapters.parity.protocol import BaseFacts
-from adapters.parity.report import REPORT_FORMAT, ReportContext, build_report, select_probe
-from adapters.parity.suite import Suite
-from adapters.parity.verdict import Policy, Verdict, VerdictKind, decide
-from serving import contract, settings
+from adapters.parity.report import ReportContext, build_report, give_up_report
+from adapters.parity.verdict import Verdict, VerdictKind, decide
+from serving import contract
 from serving.controller import lifecycle
 from serving.controller.registry.tables import VersionRow
+from serving.controller.steps.asked import Asked
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.lease import Lease
 from serving.controller.steps.outcome import Done, Outcome
@@ -30,64 +33,70 @@ class Evaluated:
     """What the gate observed. `verdict` set: decided already, by something that is no number."""
 
     row: VersionRow
-    suite: Suite
+    asked: Asked
     base: BaseFacts
+    policy: ResolvedPolicy
     inputs: GateInputs
     started_at: float
     seconds_by_stage: Mapping[str, float] = field(default_factory=dict)
+    reused_stages: tuple[str, ...] = ()
+    spent_results: tuple[str, ...] = ()
+    """Keys of kept results that no other evaluation can use."""
     engine: contract.EngineReport | None = None
     verdict: Verdict | None = None
 
 
-def policy_of(chosen: settings.ControllerSettings) -> Policy:
-    """The operator's settings as the verdict's policy."""
-    return Policy(
-        min_cases=chosen.gate_min_cases,
-        noise_factor=chosen.gate_noise_factor,
-        effect_factor=chosen.gate_effect_factor,
-        min_repeats=min(2, chosen.gate_repeats),
-        require_export_evidence=chosen.require_export_evidence,
-    )
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Verdict, report and load probe of one evaluation."""
+
+    verdict: Verdict
+    report: dict[str, Any]
+    probe: contract.Probe
 
 
-async def conclude(context: StepContext, lease: Lease, evaluated: Evaluated) -> Outcome:
-    """Judge, choose the probe, and store everything with the move."""
-    policy = policy_of(context.settings)
+def judge_evaluation(evaluated: Evaluated) -> Judged:
+    """Turn what was observed into numbers, a verdict, and what is kept of both. Pure."""
     measured = measure(evaluated.inputs)
-    verdict = evaluated.verdict or decide(measured, policy)
+    verdict = evaluated.verdict or decide(measured, evaluated.policy.policy)
     probe = FINITENESS_PROBE
     if verdict.kind is VerdictKind.PASS:
         probe = _probe(evaluated.inputs, measured)
-    engine = evaluated.engine
+    engine, asked = evaluated.engine, evaluated.asked
     about = ReportContext(
         version=evaluated.row.id,
         adapter_digest=evaluated.row.digest,
-        suite=evaluated.suite,
+        suite=asked.suite,
         base=evaluated.base,
+        policy=evaluated.policy,
+        suite_id=asked.suite_id,
+        suite_digest=asked.stored_digest,
+        excluded=asked.excluded,
         engine_id=engine.engine_id if engine else None,
         engine_build=engine.build if engine else None,
         started_at=datetime.fromtimestamp(evaluated.started_at, UTC).isoformat(),
         seconds_by_stage=evaluated.seconds_by_stage,
+        reused_stages=evaluated.reused_stages,
     )
-    report = build_report(
-        about, inputs=evaluated.inputs, measured=measured, policy=policy, verdict=verdict
-    )
-    return await _store(context, lease, verdict, report=report, probe=probe)
+    report = build_report(about, inputs=evaluated.inputs, measured=measured, verdict=verdict)
+    return Judged(verdict, report, probe)
+
+
+async def conclude(context: StepContext, lease: Lease, evaluated: Evaluated) -> Outcome:
+    """Judge, and store verdict, report and probe with the move."""
+    # Ten thousand resamples and thousands of scored answers: not on the loop.
+    judged = await asyncio.to_thread(judge_evaluation, evaluated)
+    outcome = await _store(context, lease, judged.verdict, report=judged.report, probe=judged.probe)
+    for key in evaluated.spent_results:
+        await context.store.results.forget(key)
+    return outcome
 
 
 async def give_up(
     context: StepContext, row: VersionRow, lease: Lease, *, verdict: Verdict
 ) -> Outcome:
     """Conclude where nothing could be measured at all; the report says only why."""
-    report = {
-        "first_line": verdict.reasons[0].text,
-        "format": REPORT_FORMAT,
-        "version": row.id,
-        "adapter_digest": row.digest,
-        "verdict": verdict.kind.value,
-        "reasons": _reasons(verdict),
-        "notes": [],
-    }
+    report = give_up_report(version=row.id, adapter_digest=row.digest, verdict=verdict)
     return await _store(context, lease, verdict, report=report, probe=FINITENESS_PROBE)
 
 
@@ -114,7 +123,7 @@ async def _store(
 
 
 def _reasons(verdict: Verdict) -> list[dict[str, str]]:
-    return [{"code": reason.code, "text": reason.text} for reason in verdict.reasons]
+    return [reason.to_json() for reason in verdict.reasons]
 
 
 def _probe(inputs: GateInputs, measured: Measurements) -> contract.Probe:

@@ -10,7 +10,17 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from serving.controller.lifecycle import Verdict
 
-GATE_STAGES = ("reference", "load", "noise", "candidate", "verify", "total")
+GATE_STAGES = (
+    "fetch",
+    "reference",
+    "load",
+    "candidate",
+    "live",
+    "noise",
+    "verify",
+    "continue",
+    "total",
+)
 STEPS = ("validate", "evaluate", "stage", "retire")
 
 _SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)

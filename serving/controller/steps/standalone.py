@@ -16,8 +16,9 @@ from adapters.parity.export_check import check_export
 from adapters.parity.export_evidence import NO_EVIDENCE, ExportEvidence
 from adapters.parity.fingerprint_file import MAX_BYTES, Fingerprint, parse_fingerprint
 from adapters.parity.protocol import BaseFacts, EffectRow, SuitePrompt, TokenizedPrompt
+from serving.controller.steps.asked import Asked
 from serving.controller.steps.context import StepContext
-from serving.controller.steps.lease import Lease
+from serving.controller.steps.stages import Stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +42,48 @@ class Alone:
 
 
 async def examine_alone(
-    context: StepContext, folder: Path, prompts: list[SuitePrompt], lease: Lease
+    context: StepContext, folder: Path, asked: Asked, stages: Stages, *, digest: str
 ) -> Alone:
     """Load strictly, read every prompt, and compare with the training fingerprint.
+
+    Kept by content (base, adapter with its fingerprint, suite, number type, libraries): the same
+    adapter under another name, or a second try, is not examined again.
 
     Raises:
         ReferenceFailed: the standalone process could not do its work.
         SuiteInvalid: a case cannot be formatted with the base's chat template.
+        StoreUnavailable: the store does not answer.
     """
     reference = context.reference
-    lease.progress("reference", 0, len(prompts))
     base = await reference.load_base(str(context.settings.model), dtype=context.dtype)
+    parts = {
+        "base": base.revision,
+        "model": base.model,
+        "adapter": digest,
+        "suite": asked.suite.digest,
+        "dtype": base.dtype,
+        "versions": base.versions,
+    }
+    prompts = asked.suite.to_prompts()
+    return await stages.once(
+        "reference", parts, Alone, lambda: _examine(context, folder, prompts, stages, base)
+    )
+
+
+async def _examine(
+    context: StepContext,
+    folder: Path,
+    prompts: list[SuitePrompt],
+    stages: Stages,
+    base: BaseFacts,
+) -> Alone:
+    reference = context.reference
     tokenized = tuple(await reference.tokenize(prompts))
     try:
         alone = await reference.check_finite(
             folder,
             tokenized,
-            on_progress=lambda done, total: lease.progress("reference", done, total),
+            on_progress=lambda done, total: stages.progress("reference", done, total),
         )
         fingerprint = await asyncio.to_thread(_read_fingerprint, folder)
     except StrictLoadFailed as exc:

@@ -11,9 +11,10 @@ from adapters.parity.export_evidence import NO_EVIDENCE
 from adapters.parity.fingerprint_file import FILE_NAME, parse_fingerprint
 from adapters.parity.gate_plan import GateInputs, measure, measure_floor, plan_verification
 from adapters.parity.numeric import CandidateAnswer
+from adapters.parity.policy import GatePolicy
 from adapters.parity.protocol import TokenizedPrompt
 from adapters.parity.reference import Reference
-from adapters.parity.verdict import Policy, VerdictKind, decide
+from adapters.parity.verdict import VerdictKind, decide
 from tests.builders.micro_base import live_adapter, rewrite_config, rewrite_tensors
 
 PROMPTS = [TokenizedPrompt(f"case-{n}", tuple(range(5, 9 + 3 * n)), 6) for n in range(8)]
@@ -62,13 +63,13 @@ class Gate:
             alone = self.reference.check_finite(str(folder), PROMPTS)
         except StrictLoadFailed as exc:
             inputs = GateInputs(ids, facts.dtype, NO_EVIDENCE, load_problem=str(exc))
-            return decide(measure(inputs), Policy())
+            return decide(measure(inputs), GatePolicy())
         path = folder / FILE_NAME
         fingerprint = parse_fingerprint(path.read_bytes()) if path.exists() else None
         export = await check_export(self, folder, fingerprint, alone=alone, base=facts)
         if export.is_mismatch or alone.non_finite_cases:
             inputs = GateInputs(ids, facts.dtype, export, alone.effects)
-            return decide(measure(inputs), Policy())
+            return decide(measure(inputs), GatePolicy())
         answers = self.answers(None if served is None else str(served))
         inputs = GateInputs(
             ids,
@@ -79,7 +80,7 @@ class Gate:
             self.rows(str(folder), answers),
             self.floor(facts),
         )
-        return decide(measure(inputs), Policy())
+        return decide(measure(inputs), GatePolicy())
 
 
 @pytest.fixture(scope="module")

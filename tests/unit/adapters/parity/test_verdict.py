@@ -10,13 +10,14 @@ from adapters.parity.export_evidence import (
     ExportStatus,
 )
 from adapters.parity.gate_plan import measure
+from adapters.parity.policy import GatePolicy
 from adapters.parity.protocol import EffectRow, VerifyRow
-from adapters.parity.verdict import Policy, Verdict, VerdictKind, decide
+from adapters.parity.verdict import Verdict, VerdictKind, decide
 from tests.builders.parity_cases import answer, floor, inputs, row_for
 
 
-def judged(given, policy: Policy | None = None) -> Verdict:
-    return decide(measure(given), policy or Policy())
+def judged(given, policy: GatePolicy | None = None) -> Verdict:
+    return decide(measure(given), policy or GatePolicy())
 
 
 def codes(verdict: Verdict) -> set[str]:
@@ -39,7 +40,7 @@ def test_a_pass_without_a_fingerprint_says_that_nothing_vouches_for_the_files():
 
 
 def test_required_evidence_that_is_absent_is_inconclusive():
-    verdict = judged(inputs(export=NO_EVIDENCE), Policy(require_export_evidence=True))
+    verdict = judged(inputs(export=NO_EVIDENCE), GatePolicy(require_export_evidence=True))
 
     assert verdict.kind is VerdictKind.INCONCLUSIVE
     assert codes(verdict) == {"export_evidence_required"}
@@ -214,4 +215,4 @@ def test_a_number_that_is_nan_never_passes():
         replace(measured, effect_nats=math.nan),
         replace(measured, numeric=replace(measured.numeric, mean_delta_nats=math.nan)),
     ):
-        assert decide(broken, Policy()).kind is not VerdictKind.PASS
+        assert decide(broken, GatePolicy()).kind is not VerdictKind.PASS
