@@ -76,6 +76,11 @@ class ControllerClient:
         )
         return self._answer(response)
 
+    def put_content(self, path: str, content: bytes, *, media_type: str) -> Any:
+        """PUT a document as it is; the JSON answer."""
+        headers = {"Content-Type": media_type}
+        return self._answer(self._send("PUT", path, content=content, headers=headers))
+
     def push(
         self,
         tenant: str,

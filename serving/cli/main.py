@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from serving.cli import fleet, processes, push, tenants, versions, views
+from serving.cli import fleet, policy, processes, push, tenants, versions, views
 from serving.cli.errors import CliError
 from serving.settings import SettingInvalid
 
@@ -42,6 +42,7 @@ for panel, verbs in _VERBS.items():
         app.command(rich_help_panel=panel)(verb)
 app.add_typer(tenants.tenant_app, name="tenant", rich_help_panel="Tenants")
 app.add_typer(tenants.key_app, name="key", rich_help_panel="Tenants")
+app.add_typer(policy.policy_app, name="policy", rich_help_panel="Tenants")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

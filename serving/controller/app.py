@@ -27,6 +27,7 @@ from serving.controller.routes import (
     events,
     internal,
     operations,
+    policies,
     suites,
     tenants,
     versions,
@@ -39,6 +40,7 @@ log = structlog.get_logger()
 ROUTERS = (
     tenants.router,
     suites.router,
+    policies.router,
     adapters.router,
     adapters.fleet_router,
     versions.uploads_router,

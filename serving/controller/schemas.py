@@ -6,10 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from adapters.parity.policy import ResolvedPolicy
 from serving.controller.auth import DEFAULT_SCOPES, Scope
 from serving.controller.lifecycle import State, Verdict, allowed_events
 from serving.controller.registry.fleet import ObservedEngine
-from serving.controller.registry.tables import AuditRow, KeyRow, SuiteRow, TenantRow, VersionRow
+from serving.controller.registry.tables import (
+    AuditRow,
+    KeyRow,
+    PolicyRow,
+    SuiteRow,
+    TenantRow,
+    VersionRow,
+)
 
 Reason = Annotated[str, Field(min_length=3, max_length=2000)]
 DisplayName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -129,6 +137,42 @@ class SuiteList(BaseModel):
     """All contents of all suites of a tenant."""
 
     suites: list[SuiteOut]
+
+
+class PolicySourceOut(BaseModel):
+    """Where a field's value comes from; `number` where that scope's policies are numbered."""
+
+    scope: Literal["default", "settings", "fleet", "tenant", "adapter"]
+    number: int | None
+
+
+class PolicyOut(BaseModel):
+    """One scope's own policy, what holds there now, and where each field comes from."""
+
+    scope: Literal["fleet", "tenant", "adapter"]
+    key: str
+    """The audit's subject of this scope's changes."""
+    number: int | None
+    """None: this scope has no policy of its own."""
+    content: dict[str, Any]
+    """Its own fields alone."""
+    created_at: float | None
+    created_by: str | None
+    policy: dict[str, Any]
+    """Every field, as it holds now (also where an old `number` was asked for)."""
+    sources: dict[str, PolicySourceOut]
+    """By dotted field name."""
+
+    @classmethod
+    def of(
+        cls, row: PolicyRow | None, resolved: ResolvedPolicy, *, scope_key: str, scope: str
+    ) -> PolicyOut:
+        """From its row, if it has one, and what holds."""
+        own: dict[str, Any] = dict.fromkeys(("number", "created_at", "created_by"))
+        own["content"] = {}
+        if row is not None:
+            own = {name: getattr(row, name) for name in own}
+        return cls.model_validate({**own, **resolved.to_json(), "scope": scope, "key": scope_key})
 
 
 class OnEngine(BaseModel):
