@@ -34,6 +34,8 @@ from adapters.parity.suite_fields import (
 
 MAX_SUITE_BYTES = 64 * 1024**2
 MAX_CASES = 20_000
+MAX_POOL_BYTES = 4 * 1024**3
+"""Of a file that samples are drawn from; arbitrary, it is read into memory."""
 MAX_ERRORS = 100
 """`scan_suite` stops looking after so many; arbitrary, more than anybody reads at once."""
 DEFAULT_MAX_TOKENS = 32
@@ -166,25 +168,38 @@ def parse_suite(data: bytes) -> Suite:
     return Suite(scan.cases)
 
 
+def parse_pool(data: bytes) -> Suite:
+    """Read a suite of any number of cases, to draw a sample from; else as `parse_suite`."""
+    return build_suite(
+        (
+            (line, read_object(line, text))
+            for line, text in iter_lines(data, max_bytes=MAX_POOL_BYTES)
+        ),
+        max_cases=None,
+    )
+
+
 def scan_suite(data: bytes, *, max_errors: int = MAX_ERRORS) -> SuiteScan:
     """Read a suite to its end, whatever is wrong with it; never raises.
 
     In a line every field is looked at, and each field's first problem is named. After
     `max_errors` the scan ends.
     """
-    reader = _SuiteReader(max_errors)
-    reader.read(data)
+    reader = _SuiteReader(max_errors=max_errors, max_cases=MAX_CASES)
+    reader.read(iter_lines(data), read_object)
     return SuiteScan(tuple(reader.cases), tuple(reader.errors[:max_errors]))
 
 
-def build_suite(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Suite:
+def build_suite(
+    rows: Iterable[tuple[int, Mapping[str, Any]]], *, max_cases: int | None = MAX_CASES
+) -> Suite:
     """A suite of objects that are not yet checked, each with the line that it comes from.
 
     Raises:
-        SuiteInvalid: as `parse_suite`.
+        SuiteInvalid: as `parse_suite`; what `rows` raises comes through.
     """
-    reader = _SuiteReader(max_errors=1)
-    reader.read_cases(rows)
+    reader = _SuiteReader(max_errors=1, max_cases=max_cases)
+    reader.read(rows, lambda _line, raw: raw)
     if reader.errors:
         raise reader.errors[0]
     return Suite(tuple(reader.cases))
@@ -196,14 +211,19 @@ def format_suite(suite: Suite) -> bytes:
     return "".join(lines).encode()
 
 
-def iter_lines(data: bytes) -> Iterator[tuple[int, str]]:
+def iter_lines(data: bytes, *, max_bytes: int | None = None) -> Iterator[tuple[int, str]]:
     """The lines of a JSONL file that are not blank, with their numbers from 1.
+
+    Args:
+        data: the file.
+        max_bytes: None: as much as a suite may have.
 
     Raises:
         SuiteInvalid: at the first step: too large, or not UTF-8.
     """
-    if len(data) > MAX_SUITE_BYTES:
-        raise invalid(0, "", f"larger than {MAX_SUITE_BYTES} bytes", "split the file")
+    limit = max_bytes or MAX_SUITE_BYTES
+    if len(data) > limit:
+        raise invalid(0, "", f"larger than {limit} bytes", "split the file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -217,34 +237,27 @@ def iter_lines(data: bytes) -> Iterator[tuple[int, str]]:
 class _SuiteReader:
     """Gathers the cases and the errors of one suite, in order; no method raises SuiteInvalid."""
 
-    def __init__(self, max_errors: int) -> None:
+    def __init__(self, *, max_errors: int, max_cases: int | None) -> None:
         self.cases: list[Case] = []
         self.errors: list[SuiteInvalid] = []
-        self._max_errors = max_errors
+        self._max_errors, self._max_cases = max_errors, max_cases
         self._line_by_id: dict[str, int] = {}
 
-    def read(self, data: bytes) -> None:
-        with self._noting():
-            self._read_all(iter_lines(data), read_object)
-
-    def read_cases(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
-        with self._noting():
-            self._read_all(rows, lambda _line, raw: raw)
-
-    def _read_all(
+    def read(
         self,
         rows: Iterable[tuple[int, _Row]],
         to_object: Callable[[int, _Row], Mapping[str, Any]],
     ) -> None:
-        for index, (line, row) in enumerate(rows):
-            if index >= MAX_CASES:
-                raise invalid(line, "", f"more than {MAX_CASES} cases", "sample the suite")
-            with self._noting():
-                self._read_case(line, to_object(line, row))
-            if len(self.errors) >= self._max_errors:
-                return
-        if not self.cases and not self.errors:
-            raise invalid(0, "", "no case", "write one JSON object per line")
+        with self._noting():
+            for index, (line, row) in enumerate(rows):
+                if index == self._max_cases:
+                    raise invalid(line, "", f"more than {index} cases", "sample the suite")
+                with self._noting():
+                    self._read_case(line, to_object(line, row))
+                if len(self.errors) >= self._max_errors:
+                    return
+            if not self.cases and not self.errors:
+                raise invalid(0, "", "no case", "write one JSON object per line")
 
     def _read_case(self, number: int, raw: Mapping[str, Any]) -> None:
         n_errors = len(self.errors)
