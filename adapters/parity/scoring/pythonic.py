@@ -72,6 +72,8 @@ def _call(node: ast.expr) -> ParsedCall:
     if node.args or any(keyword.arg is None for keyword in node.keywords):
         raise _NotACallError("has arguments without a name")
     arguments = {str(item.arg): _literal(item.value) for item in node.keywords}
+    if len(arguments) < len(node.keywords):
+        raise _NotACallError("has an argument twice")
     reason = refusal(arguments)
     if reason is not None:
         raise _NotACallError(reason)

@@ -1,0 +1,1 @@
+"""Our tool-call scoring against the Berkeley leaderboard: data, checker, changed answers."""
