@@ -5,11 +5,18 @@ Pure: bytes in, a suite out. What an importer makes is checked as `parse_suite` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from adapters.errors import SuiteInvalid
-from adapters.parity.suite import DEFAULT_SEGMENT, Suite, build_suite, iter_lines
+from adapters.parity.suite import (
+    DEFAULT_SEGMENT,
+    MAX_POOL_BYTES,
+    Case,
+    Suite,
+    build_suite,
+    iter_lines,
+)
 from adapters.parity.suite_bfcl import import_bfcl
 from adapters.parity.suite_expect import room_for
 from adapters.parity.suite_fields import (
@@ -22,7 +29,7 @@ from adapters.parity.suite_fields import (
     text_of,
 )
 
-__all__ = ["import_bfcl", "import_openai_messages"]
+__all__ = ["import_bfcl", "import_openai_messages", "merge_suites"]
 
 _FIELDS = frozenset({"messages", "tools", "id", "segment", "max_tokens"})
 _IGNORED = frozenset({"parallel_tool_calls", "metadata"})
@@ -37,7 +44,8 @@ def import_openai_messages(
     The last message must be the assistant's; it becomes the gold answer and leaves the messages:
     its `tool_calls` if it has some, its content as JSON if that is an object, or else as text.
     `id`, `segment` and `max_tokens` of a line are kept. A line without `id` gets one from its
-    content, and is left out if the same line was there before.
+    content, and is left out if the same line was there before. There may be more cases than a
+    suite holds: draw a sample.
 
     Args:
         data: the file.
@@ -47,14 +55,28 @@ def import_openai_messages(
     Raises:
         SuiteInvalid: with line, field, problem and fix.
     """
-    return build_suite(_openai_rows(data, segment, max_tokens))
+    return build_suite(_openai_rows(data, segment, max_tokens), max_cases=None)
+
+
+def merge_suites(suites: Iterable[Suite]) -> Suite:
+    """All cases in order, a case that stands in several suites once.
+
+    Raises:
+        SuiteInvalid: two different cases have one id.
+    """
+    cases: dict[str, Case] = {}
+    for case in (case for suite in suites for case in suite.cases):
+        if cases.setdefault(case.id, case) != case:
+            problem = f"{short(case.id)} is the id of two different cases"
+            raise invalid(0, "id", problem, "import the files into suites of their own")
+    return Suite(tuple(cases.values()))
 
 
 def _openai_rows(
     data: bytes, segment: str, max_tokens: int | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     seen: set[str] = set()
-    for line, text in iter_lines(data):
+    for line, text in iter_lines(data, max_bytes=MAX_POOL_BYTES):
         raw = read_object(line, text)
         only_fields(line, "", raw, _FIELDS | _IGNORED)
         messages = read_messages(line, raw.get("messages"))

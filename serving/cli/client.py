@@ -66,14 +66,27 @@ class ControllerClient:
             self._send(method, path, json=body) if body is not None else self._send(method, path)
         )
 
-    def put_suite(self, tenant: str, suite: str, path: Path) -> Any:
-        """Store a suite from a JSONL file; its contamination report."""
-        response = self._send(
-            "PUT",
-            f"/v1/tenants/{tenant}/suites/{suite}",
-            content=path.read_bytes(),
-            headers={"Content-Type": "application/jsonl"},
-        )
+    def fetch_bytes(self, path: str, **params: Any) -> bytes:
+        """GET a resource that is not JSON, as it is."""
+        given = {key: value for key, value in params.items() if value is not None}
+        response = self._send("GET", path, params=given, timeout=_UPLOAD_TIMEOUT)
+        self._check(response)
+        return response.content
+
+    def put_suite(
+        self, tenant: str, suite: str, path: Path, *, training: Path | None = None
+    ) -> Any:
+        """Store a suite from a JSONL file; with a training set it is compared with it first."""
+        target = f"/v1/tenants/{tenant}/suites/{suite}"
+        if training is None:
+            return self.put_content(target, path.read_bytes(), media_type="application/jsonl")
+        with path.open("rb") as cases, training.open("rb") as documents:
+            parts = {
+                "suite": (path.name, cases, "application/jsonl"),
+                "training": (training.name, documents, "application/jsonl"),
+            }
+            # The answer comes when the comparison is over.
+            response = self._send("PUT", target, files=parts, timeout=_UPLOAD_TIMEOUT)
         return self._answer(response)
 
     def put_content(self, path: str, content: bytes, *, media_type: str) -> Any:

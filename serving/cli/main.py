@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from serving.cli import fleet, policy, processes, push, tenants, versions, views
+from serving.cli import fleet, policy, processes, push, suite, tenants, versions, views
 from serving.cli.errors import CliError
 from serving.settings import SettingInvalid
 
@@ -40,6 +40,7 @@ _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, verbs in _VERBS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(verb)
+app.add_typer(suite.suite_app, name="suite", rich_help_panel="Adapters")
 app.add_typer(tenants.tenant_app, name="tenant", rich_help_panel="Tenants")
 app.add_typer(tenants.key_app, name="key", rich_help_panel="Tenants")
 app.add_typer(policy.policy_app, name="policy", rich_help_panel="Tenants")

@@ -15,9 +15,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from adapters.errors import NameError_
-from adapters.identity import AdapterName, TenantId, VersionId, parse_adapter_name
-from serving.cli import views
+from adapters.identity import AdapterName, TenantId, VersionId
+from serving.cli import suite_views, views
 from serving.cli.client import ControllerClient, Json
 from serving.cli.errors import RequestRefused, TookTooLong, UsageError_, VerdictRefused
 from serving.cli.options import (
@@ -30,6 +29,7 @@ from serving.cli.options import (
     read_adapter,
     version_path,
 )
+from serving.cli.suite import Training, store_suite
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors", "loraplane_fingerprint.json")
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -51,6 +51,7 @@ def push(
     suite: Annotated[
         str | None, option("--suite", help="Suite for the gate: a JSONL file, or a stored name.")
     ] = None,
+    training: Training = None,
     promote: Annotated[
         str, option("--promote", help="auto: goes live on PASS. manual: waits for `promote`.")
     ] = "auto",
@@ -66,11 +67,13 @@ def push(
     owner, name = read_adapter(f"{tenant}/{adapter}")
     if promote not in {"auto", "manual"}:
         raise UsageError_(f"--promote is auto or manual, not {promote!r}.")
+    if training is not None and not (suite and Path(suite).is_file()):
+        raise UsageError_("--training needs --suite FILE.", fix="Give the suite as a file too.")
     files = artifact_files(folder)
     with connect(url, token) as client, progress_bars(hidden=as_json) as progress:
         form = {"promote": promote}
         if suite:
-            form["suite"] = _store_suite(client, owner, suite)
+            form["suite"] = _suite_name(client, owner, suite, training, is_quiet=as_json)
         version = _upload(client, owner, name, files, form=form, progress=progress)
         if wait:
             number = version.get("version", version.get("number"))
@@ -193,16 +196,21 @@ def _upload(
     return client.push(tenant, adapter, files, form=form, on_bytes=on_bytes)
 
 
-def _store_suite(client: ControllerClient, tenant: TenantId, suite: str) -> str:
-    path = Path(suite)
-    if not path.is_file():
+def _suite_name(
+    client: ControllerClient,
+    tenant: TenantId,
+    suite: str,
+    training: Path | None,
+    *,
+    is_quiet: bool,
+) -> str:
+    """The stored suite's name; a file is stored under its stem first."""
+    if not Path(suite).is_file():
         return suite
-    try:
-        name = parse_adapter_name(path.stem.lower())
-    except NameError_ as exc:
-        raise UsageError_(str(exc), fix=f"Rename {path.name}: its stem names the suite.") from exc
-    client.put_suite(tenant, name, path)
-    return name
+    stored = store_suite(client, tenant, Path(suite), training=training)
+    if training is not None and not is_quiet:
+        suite_views.print_contamination(stored.get("contamination"))
+    return str(stored["name"])
 
 
 def progress_bars(*, hidden: bool) -> Progress:

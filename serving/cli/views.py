@@ -92,7 +92,11 @@ def print_findings(findings: Iterable[Row]) -> None:
 
 
 def _place(finding: Row) -> str:
-    facts = [str(finding["where"])] if finding.get("where") else []
+    where = finding.get("where") or finding.get("subject")
+    facts = [str(where)] if where else []
+    # Problem documents say of a place what is wrong there, preflight of a code what it means.
+    if finding.get("title"):
+        facts.append(str(finding["title"]))
     for name in ("found", "allowed"):
         if finding.get(name) not in (None, "", []):
             facts.append(f"{name} {finding[name]}")
