@@ -23,6 +23,8 @@ from typing import Any, Self
 import httpx
 import msgspec
 
+from serving.controller.gate_pace import TENANTS_HEADER, Pace
+
 _NOT_NOW = frozenset({408, 429, 502, 503, 504})
 
 
@@ -132,8 +134,10 @@ class GateClient:
         key: str,
         timeout_seconds: float = 120.0,
         transport: httpx.AsyncBaseTransport | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._url = url.rstrip("/")
+        self._pace = pace or Pace(1)
         self._http = httpx.AsyncClient(
             base_url=self._url,
             headers={"Authorization": f"Bearer {key}"},
@@ -170,6 +174,7 @@ class GateClient:
             response = await self._http.post("/v1/completions", json=body)
         except httpx.TransportError as exc:
             raise EngineUnreachable(url=self._url, model=model, detail=repr(exc)) from exc
+        self._pace.observe(response.headers.get(TENANTS_HEADER))
         if response.status_code in _NOT_NOW:
             detail = f"status {response.status_code}"
             raise EngineUnreachable(url=self._url, model=model, detail=detail)
@@ -186,13 +191,13 @@ class GateClient:
         self,
         planned: Iterable[PlannedRequest],
         *,
-        concurrency: int,
         on_answer: Callable[[], None] | None = None,
     ) -> dict[int, dict[str, Answer]]:
-        """Send planned traffic, at most `concurrency` in flight; answers by repeat and case id.
+        """Send planned traffic at the client's pace; answers by repeat and case id.
 
-        A neighbour's failure is ignored unless the engine itself is unreachable: a live adapter may
-        be retired meanwhile. The model's own first failure ends everything and is raised.
+        Requests for company are left out while tenants give enough of it. A neighbour's failure is
+        ignored unless the engine itself is unreachable: a live adapter may be retired meanwhile.
+        The model's own first failure ends everything and is raised.
 
         Raises:
             EngineCallError: see `complete`.
@@ -200,14 +205,21 @@ class GateClient:
         answers: dict[int, dict[str, Answer]] = {}
         queue = iter(planned)
 
-        async def work() -> None:
+        async def work(index: int) -> None:
             # All workers draw from one iterator: the order of sending is the planned order.
-            for request in queue:
+            while True:
+                await self._pace.turn(index)
+                request = next(queue, None)
+                if request is None:
+                    self._pace.end()
+                    return
+                if request.repeat is None and not self._pace.needs_company:
+                    continue
                 await self._answer_one(request, answers)
                 if request.repeat is not None and on_answer is not None:
                     on_answer()
 
-        workers = [asyncio.ensure_future(work()) for _ in range(max(1, concurrency))]
+        workers = [asyncio.ensure_future(work(index)) for index in range(self._pace.concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:

@@ -113,6 +113,8 @@ class EngineDescription:
     cpu_slots: int
     max_rank: int
     max_model_len: int
+    has_priorities: bool = False
+    """Whether requests of a lower class wait behind others."""
     unhooked: Mapping[str, str] = field(default_factory=dict)
     """Hooks that could not be installed, and why."""
 

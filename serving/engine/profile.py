@@ -83,6 +83,8 @@ class EngineProfile:
     """Most tokens of one long prompt per step; None: a quarter of max_num_batched_tokens if set."""
     max_num_seqs: int | None = None
     """Sequences per step; None: vLLM's."""
+    is_gate_last: bool = True
+    """The parity gate's requests wait behind tenants' (vLLM `scheduling_policy` priority)."""
     shutdown_timeout_seconds: int = 60
     """How long requests in flight may take to finish on SIGTERM."""
     kv_cache_gib: int | None = None

@@ -37,6 +37,8 @@ from serving.engine.scope import RequestRefused, RequestScope
 from serving.engine.tenancy import open_door
 from serving.settings import EngineSettings
 
+GATE_PRIORITY = 100
+"""Arbitrary but above 0, the class of every tenant's request: vLLM takes lower numbers first."""
 _SHOWN_MODEL_CHARACTERS = 200
 
 
@@ -82,6 +84,7 @@ class EngineRuntime:
             cpu_slots=self._description.cpu_slots,
             path_of=self._path_of,
             importance_of=self._importance_of,
+            on_read=lambda name: self._actions.ledger.reread(name),
         )
         self._actions = Actions(
             port,
@@ -100,7 +103,14 @@ class EngineRuntime:
             report_seconds=settings.report_seconds,
             follow=self._follow,
             make_report=self.report,
+            engine_id=settings.engine_id,
+            probe_seconds=settings.probe_interval_seconds,
         )
+
+    @property
+    def gate_priority(self) -> int:
+        """Scheduling class of the gate's requests; 0 where the engine knows no classes."""
+        return GATE_PRIORITY if self._description.has_priorities else 0
 
     @property
     def is_draining(self) -> bool:

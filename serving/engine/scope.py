@@ -37,7 +37,14 @@ class RequestRefused(Exception):
 class RequestScope:
     """One authenticated request; mutable, because it is resolved after it is made."""
 
-    __slots__ = ("answer", "asked_model", "grant", "release", "retry_after_seconds")
+    __slots__ = (
+        "answer",
+        "asked_model",
+        "extra_headers",
+        "grant",
+        "release",
+        "retry_after_seconds",
+    )
 
     def __init__(self, grant: KeyGrant) -> None:
         self.grant = grant
@@ -47,6 +54,8 @@ class RequestScope:
         self.release: Callable[[], None] | None = None
         """Ends the lease on the answering version; called when the response has ended."""
         self.retry_after_seconds: int | None = None
+        self.extra_headers: dict[bytes, str] = {}
+        """For the answer."""
 
     @property
     def is_gate(self) -> bool:
@@ -82,6 +91,11 @@ class Door(Protocol):
     @property
     def is_draining(self) -> bool:
         """Whether new requests are turned away."""
+        ...
+
+    @property
+    def gate_priority(self) -> int:
+        """Scheduling class of the gate's requests; tenants' is 0, a higher one waits longer."""
         ...
 
     def hash_key(self, key: str) -> str:

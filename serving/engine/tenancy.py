@@ -39,6 +39,9 @@ _STRIPPED = (
     b"x-amzn-",
 )
 """Prefixes of headers that vLLM would act on or log (ours has read the key already)."""
+_PRIORITY = b"x-vllm-priority"
+"""vLLM 0.32 reads a request's class here, before the body's (generate/base/serving.py)."""
+_TENANTS_IN_FLIGHT = b"x-loraplane-tenants-in-flight"
 _NOT_FOUND = RequestRefused(HTTPStatus.NOT_FOUND, "not_found", "There is no such route.")
 _NO_KEY = RequestRefused(
     HTTPStatus.UNAUTHORIZED, "invalid_api_key", "The API key is missing or not valid."
@@ -139,6 +142,8 @@ class TenancyMiddleware:
         scope["headers"] = [
             pair for pair in scope["headers"] if not pair[0].lower().startswith(_STRIPPED)
         ]
+        if request.is_gate:
+            self._slow_down(scope, request)
         guard = _Guard(request, send, must_be_admitted=scope["path"] != _LISTED)
         self._in_flight[grant.tenant] += 1
         leave = enter(request)
@@ -151,6 +156,14 @@ class TenancyMiddleware:
             self._in_flight[grant.tenant] -= 1
             if not self._in_flight[grant.tenant]:
                 del self._in_flight[grant.tenant]
+
+    def _slow_down(self, scope: Scope, request: RequestScope) -> None:
+        """The gate waits behind tenants, and hears how many of their requests are in flight."""
+        door = _door
+        if door is not None and door.gate_priority:
+            scope["headers"].append((_PRIORITY, str(door.gate_priority).encode()))
+        n_tenants = sum(n for tenant, n in self._in_flight.items() if tenant)
+        request.extra_headers[_TENANTS_IN_FLIGHT] = str(n_tenants)
 
 
 class _Guard:
@@ -173,6 +186,8 @@ class _Guard:
                 return
             if request.retry_after_seconds is not None:
                 _add_header(message, b"retry-after", str(request.retry_after_seconds))
+            for name, value in request.extra_headers.items():
+                _add_header(message, name, value)
             if isinstance(request.answer, BaseModel) and request.answer.instead_of is not None:
                 _add_header(message, b"x-loraplane-fallback", request.answer.instead_of)
         if not self._is_withheld:

@@ -74,6 +74,8 @@ def _scheduling(profile: EngineProfile) -> list[str]:
         *_optional("--max-num-batched-tokens", profile.max_num_batched_tokens),
         *_optional("--long-prefill-token-threshold", profile.prefill_threshold),
         *_optional("--max-num-seqs", profile.max_num_seqs),
+        # Without it vLLM takes requests in order of arrival, whatever their class.
+        *("--scheduling-policy", "priority" if profile.is_gate_last else "fcfs"),
     ]
 
 

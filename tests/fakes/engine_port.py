@@ -26,7 +26,13 @@ from serving.engine.ports import (
 )
 
 DESCRIPTION = EngineDescription(
-    build="fake 1", dtype="float32", gpu_slots=2, cpu_slots=8, max_rank=16, max_model_len=2048
+    build="fake 1",
+    dtype="float32",
+    gpu_slots=2,
+    cpu_slots=8,
+    max_rank=16,
+    max_model_len=2048,
+    has_priorities=True,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,30 @@ async def test_lifespan_goes_through() -> None:
 def test_outside_of_a_request_there_is_no_scope() -> None:
     with pytest.raises(RequestRefused):
         current_scope()
+
+
+async def test_the_gate_waits_behind_tenants_and_hears_how_many_there_are(served: Served) -> None:
+    served.may_go_on.clear()
+    waiting = [asyncio.create_task(served.ask()) for _ in range(2)]
+    while served.n_inside < 2:
+        await asyncio.sleep(0.01)
+
+    asked = {"model": "acme/support@1", "stream": True}
+    async with (
+        served.client(gate_key(SECRET)) as client,
+        client.stream("POST", "/v1/completions", json=asked) as response,
+    ):
+        served.may_go_on.set()
+        await response.aread()
+    await asyncio.gather(*waiting)
+
+    assert served.headers["x-vllm-priority"] == "100"
+    assert response.headers["x-loraplane-tenants-in-flight"] == "2"
+
+
+async def test_a_tenant_has_no_class_and_is_not_told_of_the_others(served: Served) -> None:
+    async with served.client(**{"x-vllm-priority": "-5"}) as client:
+        response = await client.post("/v1/completions", json={"model": "support"})
+
+    assert "x-vllm-priority" not in served.headers
+    assert "x-loraplane-tenants-in-flight" not in response.headers

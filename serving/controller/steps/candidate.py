@@ -25,6 +25,7 @@ from serving.controller.gate_client import (
     Prompt,
     plan_traffic,
 )
+from serving.controller.gate_pace import Pace
 from serving.controller.lifecycle import State
 from serving.controller.registry.tables import VersionRow
 from serving.controller.steps.context import StepContext
@@ -173,10 +174,10 @@ async def _answers(
     )
     numbers, total = count(1), len(asked) * ask.repeats
     stages.progress(ask.stage, 0, total)
-    async with GateClient(url=engine.url, key=context.gate_key) as client:
+    pace = Pace(context.settings.gate_concurrency)
+    async with GateClient(url=engine.url, key=context.gate_key, pace=pace) as client:
         answers = await client.answer_all(
             planned,
-            concurrency=context.settings.gate_concurrency,
             on_answer=lambda: stages.progress(ask.stage, next(numbers), total),
         )
     return _to_candidate_answers(answers, asked)

@@ -86,6 +86,7 @@ def _describe(vllm_config: Any, build: str, unhooked: dict[str, str]) -> EngineD
     return EngineDescription(
         build=f"vllm {build} / loraplane {version('loraplane')}",
         dtype=str(model.dtype).removeprefix("torch."),
+        has_priorities=vllm_config.scheduler_config.policy == "priority",
         gpu_slots=lora.max_loras,
         cpu_slots=lora.max_cpu_loras,
         max_rank=lora.max_lora_rank,

@@ -27,6 +27,7 @@ from serving.controller.gate_client import (
     Prompt,
     plan_traffic,
 )
+from serving.controller.gate_pace import Pace
 
 PROMPT = Prompt("case-1", (1, 2, 3), 4)
 
@@ -36,7 +37,9 @@ def completion(model: str, **choice: Any) -> JSONResponse:
     return JSONResponse({"model": model, "choices": [full | choice]})
 
 
-def client_of(answer: Callable[[dict[str, Any], Request], Any]) -> GateClient:
+def client_of(
+    answer: Callable[[dict[str, Any], Request], Any], *, concurrency: int = 1
+) -> GateClient:
     app = FastAPI()
 
     @app.post("/v1/completions")
@@ -45,7 +48,9 @@ def client_of(answer: Callable[[dict[str, Any], Request], Any]) -> GateClient:
         return await result if asyncio.iscoroutine(result) else result
 
     transport = httpx.ASGITransport(app=app)
-    return GateClient(url="http://engine/", key="lp_gate_k", transport=transport)
+    return GateClient(
+        url="http://engine/", key="lp_gate_k", transport=transport, pace=Pace(concurrency)
+    )
 
 
 async def test_an_answer_has_its_tokens_and_logprobs() -> None:
@@ -135,10 +140,8 @@ async def test_requests_in_flight_are_bounded_and_answers_sorted_by_repeat() -> 
     prompts = [Prompt(f"c{i}", (i,), 4) for i in range(6)]
     done: list[None] = []
     planned = plan_traffic(prompts, model="m", repeats=2, neighbours=["base", "other"])
-    async with client_of(answer) as client:
-        answers = await client.answer_all(
-            planned, concurrency=3, on_answer=lambda: done.append(None)
-        )
+    async with client_of(answer, concurrency=3) as client:
+        answers = await client.answer_all(planned, on_answer=lambda: done.append(None))
 
     assert most == 3
     assert len(done) == 12
@@ -148,6 +151,32 @@ async def test_requests_in_flight_are_bounded_and_answers_sorted_by_repeat() -> 
     assert all(cases[f"c{i}"].text == str(i) for cases in answers.values() for i in range(6))
 
 
+async def test_while_tenants_are_busy_the_gate_sends_one_request_at_a_time_and_no_company() -> None:
+    in_flight, most, asked = 0, 0, []
+
+    async def answer(body: dict[str, Any], _request: Request) -> JSONResponse:
+        nonlocal in_flight, most
+        in_flight += 1
+        asked.append(body["model"])
+        if len(asked) > 6:  # after what was on its way when the first answer told of tenants
+            most = max(most, in_flight)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        in_flight -= 1
+        said = completion(body["model"])
+        said.headers["x-loraplane-tenants-in-flight"] = "2"
+        return said
+
+    prompts = [Prompt(f"c{i}", (i,), 4) for i in range(12)]
+    planned = plan_traffic(prompts, model="m", repeats=1, neighbours=["base"])
+    async with client_of(answer, concurrency=4) as client:
+        answers = await client.answer_all(planned)
+
+    assert len(answers[0]) == 12
+    assert most == 1
+    assert asked.count("base") <= 4
+
+
 async def test_a_neighbours_refusal_is_no_matter_but_the_models_own_ends_all() -> None:
     def answer(body: dict[str, Any], _request: Request) -> Response:
         return Response(status_code=404) if body["model"] != "m" else completion("m")
@@ -155,17 +184,17 @@ async def test_a_neighbours_refusal_is_no_matter_but_the_models_own_ends_all() -
     mate = PlannedRequest("gone", PROMPT, repeat=None)
     own = PlannedRequest("m", PROMPT, repeat=0)
     async with client_of(answer) as client:
-        answers = await client.answer_all([mate, own], concurrency=1)
+        answers = await client.answer_all([mate, own])
         assert list(answers[0]) == ["case-1"]
         with pytest.raises(EngineRefused):
-            await client.answer_all([PlannedRequest("x", PROMPT, repeat=0)], concurrency=2)
+            await client.answer_all([PlannedRequest("x", PROMPT, repeat=0)])
 
 
 async def test_an_engine_that_goes_away_ends_all_whoever_asked() -> None:
     mate = PlannedRequest("base", PROMPT, repeat=None)
     async with client_of(lambda *_: Response(status_code=503)) as client:
         with pytest.raises(EngineUnreachable):
-            await client.answer_all([mate], concurrency=1)
+            await client.answer_all([mate])
 
 
 @given(n=st.integers(1, 12), repeats=st.integers(1, 4), neighbours=st.lists(st.text(), max_size=4))
