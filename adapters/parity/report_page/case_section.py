@@ -35,7 +35,9 @@ def render_cases(report: Json) -> Html | None:
     caption = "Cases: those that got worse first, then those that diverged"
     inner = table(caption, keep, lines, class_="dense")
     rest = more(len(shown), len(cases), "cases")
-    title = f"All {len(cases):,} cases" if rest is None else f"{len(shown):,} cases"
+    title = f"All {len(cases):,} cases"
+    if rest is not None:
+        title = f"{len(shown):,} of {len(cases):,} cases"
     return section(
         "cases", "Case by case", details(title, rest, inner), lead="Of each case its first answer."
     )

@@ -68,11 +68,8 @@ def _one(title: str, comparison: Json) -> Html:
     scale = forest.choose_scale(differences, margin=_DEFAULT_MARGIN if margin is None else margin)
     plots = [forest.draw_row(item, scale) for item in differences]
     columns = _columns(before, after, comparison)
-    lines = [
-        _line(row, plot, is_total=index == 0)
-        for index, (row, plot) in enumerate(zip([total, *shown], plots, strict=True))
-    ]
-    lines.append(("", *[""] * 4, forest.draw_axis(scale), *[""] * 6))
+    lines = [_line(row, plot) for row, plot in zip([total, *shown], plots, strict=True)]
+    lines.append(("", *[""] * 3, forest.draw_axis(scale), *[""] * 4))
     classes = ["total", *(_row_class(row) for row in shown), "axis-row"]
     return element(
         "div",
@@ -95,43 +92,43 @@ def _columns(before: str, after: str, comparison: Json) -> list[Column]:
         Column("Segment"),
         Column(f"Before: {before}", "number"),
         Column(f"After: {after}", "number"),
-        Column("Δ, points", "number delta"),
-        Column(f"{confidence} interval".strip(), "number", "paired bootstrap, seeded"),
+        Column(f"Δ and {confidence} interval, points", "number delta", "paired bootstrap, seeded"),
         Column("Around zero", "plot"),
         Column("Cases", "number"),
         Column("Worse / better", "number", "cases that only one side passed"),
-        Column("McNemar p", "number", "exact, on the cases that only one side passed"),
-        Column("Holm p", "number", "corrected for the number of gated segments"),
-        Column("Threshold", "number", "absolute, on the rate after"),
+        Column(
+            "McNemar p", "number", "exact, two-sided; Holm: of being worse, over all that is gated"
+        ),
         Column("In the gate", "judged"),
     ]
 
 
-def _line(row: Json, plot: Html, *, is_total: bool) -> tuple[str, ...]:
-    threshold = number(row, "threshold")
+def _line(row: Json, plot: Html) -> tuple[str, ...]:
     return (
         clip(text(row, "segment") or "unnamed", 80),
         notation.shown(notation.percent(number(row, "before_rate"))),
         notation.shown(notation.percent(number(row, "after_rate"))),
-        notation.shown(notation.points(number(row, "delta"))),
-        _interval(row),
+        _delta(row),
         plot,
         notation.shown(notation.count(number(row, "n"))),
         _discordant(row),
-        notation.shown(notation.p_value(number(row, "mcnemar_p"))),
-        notation.NOT_APPLICABLE
-        if is_total
-        else notation.shown(notation.p_value(number(row, "holm_p"))),
-        notation.NOT_APPLICABLE if threshold is None else notation.percent(threshold) or "",
+        _p_values(row),
         _judged(row),
     )
 
 
-def _interval(row: Json) -> Html:
+def _delta(row: Json) -> Html:
+    delta = notation.shown(notation.points(number(row, "delta")))
+    return join([delta, " ", element("small", bounds_text(row) or notation.UNDEFINED)])
+
+
+def bounds_text(row: Json) -> str | None:
+    """The interval of a difference, in points; of one without any change there is none."""
     bounds = interval(row, "interval")
-    if bounds is None:
-        return notation.undefined()
-    return join([" to ".join(notation.points(bound) or "" for bound in bounds)])
+    if bounds is not None:
+        return " to ".join(notation.points(bound) or "" for bound in bounds)
+    is_unchanged = number(row, "n_worse") == 0 and number(row, "n_better") == 0
+    return "no case changed" if is_unchanged else None
 
 
 def _discordant(row: Json) -> Html:
@@ -142,8 +139,14 @@ def _discordant(row: Json) -> Html:
     upper = number(row, "discordance_upper")
     if worse or better or upper is None:
         return counts
-    bound = element("small", f"at most {notation.percent(upper)} of such cases change")
+    bound = element("small", f"at most {notation.percent(upper)} would")
     return join([counts, " ", bound])
+
+
+def _p_values(row: Json) -> Html:
+    plain = notation.shown(notation.p_value(number(row, "mcnemar_p")))
+    corrected = notation.p_value(number(row, "holm_p"))
+    return join([plain, " ", element("small", f"Holm {corrected or notation.UNDEFINED}")])
 
 
 def _judged(row: Json) -> Html:
@@ -156,9 +159,19 @@ def _judged(row: Json) -> Html:
     if gated is False:
         chips.append(chip("low confidence", "weak"))
     elif not chips and gated:
-        undecided = flag(row, "is_regression") is None
-        chips.append(chip("undecided", "open") if undecided else chip("no regression", "good"))
+        chips.append(_not_worse(row))
+    threshold = notation.percent(number(row, "threshold"))
+    if threshold is not None:
+        chips.append(element("small", f"threshold {threshold}"))
     return join(chips) if chips else notation.undefined()
+
+
+def _not_worse(row: Json) -> Html:
+    if flag(row, "is_regression") is None:
+        return chip("undecided", "open")
+    if flag(row, "is_above_margin"):
+        return chip("worse, not proven", "open")
+    return chip("no regression", "good")
 
 
 def _row_class(row: Json) -> str:
@@ -174,6 +187,7 @@ def _difference(row: Json, *, is_total: bool = False) -> forest.Difference:
         interval=interval(row, "interval"),
         is_gated=flag(row, "is_gated") is True,
         is_total=is_total,
+        bound=number(row, "discordance_upper") if number(row, "n_worse") == 0 else None,
         is_regression=flag(row, "is_regression") is True,
     )
 

@@ -25,7 +25,10 @@ def render_controls(report: Json) -> Html:
     ]
     lead = "The numbers above mean something only because these were measured the same way."
     return section(
-        "controls", "Controls", table("Controls of the measurement", columns, lines), lead=lead
+        "controls",
+        "Controls",
+        table("Controls of the measurement", columns, lines, class_="cards"),
+        lead=lead,
     )
 
 

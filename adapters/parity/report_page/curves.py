@@ -50,7 +50,7 @@ class Plot:
     last_decade: int
     left: float = 52.0
     right: float = 14.0
-    top: float = 34.0
+    top: float = 46.0
     bottom: float = 46.0
 
     def x(self, nats: float) -> float:
@@ -70,7 +70,7 @@ def draw_curves(
 ) -> Html:
     """The plot as an SVG of this size; `title` is what it says to those who do not see it."""
     plot = _fit(curves, rules, width=width, height=height)
-    parts = [_grid(plot), *[_rule(plot, rule, level) for level, rule in enumerate(rules)]]
+    parts = [_grid(plot), *_rules(plot, rules)]
     parts += [_line(plot, curve) for curve in curves]
     return element(
         "svg",
@@ -129,16 +129,21 @@ def _decade_label(plot: Plot, decade: int, x: float, bottom: float) -> Html:
     return element("text", f"{edge}10", exponent, x=x, y=bottom + 18, text_anchor="middle")
 
 
-def _rule(plot: Plot, rule: Rule, level: int) -> Html:
+def _rules(plot: Plot, rules: Sequence[Rule]) -> list[Html]:
+    """Labels point away from each other: the last one's to the right, the others' to the left."""
+    ordered = sorted(rules, key=lambda rule: rule.nats)
+    return [_rule(plot, rule, is_last=rule is ordered[-1]) for rule in ordered]
+
+
+def _rule(plot: Plot, rule: Rule, *, is_last: bool) -> Html:
     x = plot.x(rule.nats)
-    is_right = x > plot.width * 0.55
     line = element("line", x1=x, x2=x, y1=plot.top, y2=plot.y(0.0), class_="rule")
     label = element(
         "text",
         rule.label,
-        x=x - 5 if is_right else x + 5,
-        y=plot.y(0.0) - 8 - 15 * level,
-        text_anchor="end" if is_right else "start",
+        x=x + 4 if is_last else x - 4,
+        y=plot.top - 8,
+        text_anchor="start" if is_last else "end",
         class_="rule-label",
     )
     return join([line, label])

@@ -11,10 +11,11 @@ from typing import Any
 from adapters.parity.report_page import notation
 from adapters.parity.report_page.markup import Html, clip, element, join
 from adapters.parity.report_page.reading import Json, flag, number, rows, text
-from adapters.parity.report_page.tables import chip, code, more, section
+from adapters.parity.report_page.tables import chip, code, details, more, section
 
 _MOST_SHOWN = 100
-_OPEN = 5
+_OPEN = 3
+_UNFOLDED = 12
 _CONTEXT = 240
 _MARKED = 400
 _EQUALITY = {
@@ -38,11 +39,13 @@ def render_divergences(report: Json) -> Html:
             sentence = "No answer was compared."
         return section("divergences", "First divergences", element("p", sentence), lead=lead)
     cards = [_card(row, is_open=index < _OPEN) for index, row in enumerate(found[:_MOST_SHOWN])]
+    first, others = cards[:_UNFOLDED], cards[_UNFOLDED:]
     n_real = sum(flag(row, "is_near_tie") is False for row in found)
     n_ties = sum(flag(row, "is_near_tie") is True for row in found)
     counts = element("p", f"{n_real:,} real, {n_ties:,} near-ties.", class_="counts")
+    folded = details(f"{len(others):,} more", *others) if others else None
     rest = more(len(cards), len(found), "divergences")
-    return section("divergences", "First divergences", counts, *cards, rest, lead=lead)
+    return section("divergences", "First divergences", counts, *first, folded, rest, lead=lead)
 
 
 def _found(report: Json) -> list[Json]:

@@ -36,8 +36,10 @@ def _sentence(report: Json, excluded: list[Json]) -> Html:
         return element("p", "No case of the suite was left out.")
     reasons = Counter(text(row, "reason") or "unstated" for row in excluded)
     parts = [f"{n:,} because {_WHY.get(why, why)}" for why, n in sorted(reasons.items())]
-    n_cases = notation.count(number(report, "suite", "n_cases")) or notation.UNDEFINED
-    start = f"Of {n_cases} cases, {len(excluded):,} were left out of every number below: "
+    n_left = number(report, "suite", "n_cases")
+    n_cases = notation.count(None if n_left is None else n_left + len(excluded))
+    whole = f"Of {n_cases or notation.UNDEFINED} cases, {len(excluded):,} were left out"
+    start = f"{whole} of every number below: "
     return element("p", start, clip("; ".join(parts), 500), ".")
 
 
@@ -74,8 +76,20 @@ def _contamination(found: Json) -> Html:
         "Leaked: ",
         element("strong", notation.shown(fraction)),
         f"; the suite is refused above {limit or notation.UNDEFINED}.",
+        _blind_spots(found),
     )
     return element("div", title, sentence, _sweep(found, rules), _leaks(found))
+
+
+def _blind_spots(found: Json) -> str | None:
+    n_without = number(found, "n_without_text")
+    missed = notation.significant(number(found, "search", "miss_probability"), 2)
+    parts = []
+    if n_without:
+        parts.append(f" {n_without:,.0f} cases hold no text, so nothing is known of them.")
+    if missed:
+        parts.append(f" A pair just at the threshold is missed with probability {missed}.")
+    return "".join(parts) or None
 
 
 def _sweep(found: Json, rules: Json) -> Html:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from adapters.parity.report_page import notation
 from adapters.parity.report_page.markup import Html, element, join
 
-WIDTH, HEIGHT, AXIS_HEIGHT = 260.0, 28.0, 22.0
+WIDTH, HEIGHT, AXIS_HEIGHT = 240.0, 28.0, 22.0
 _EDGE = 10.0
 _MIDDLE = HEIGHT / 2
 
@@ -27,6 +27,8 @@ class Difference:
     is_gated: bool
     is_total: bool = False
     is_regression: bool = False
+    bound: float | None = None
+    """Where no pair differs there is no interval, but an exact bound on how many could."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def draw_row(item: Difference, scale: Scale) -> Html:
     parts: list[Html] = [_ground(scale, HEIGHT)]
     if item.interval is not None:
         parts += _bar(item.interval, scale)
+    elif item.bound is not None:
+        parts.append(_bound(item.bound, scale))
     parts.append(_point(item, item.delta, scale))
     return _svg(_describe(item), join(parts), HEIGHT)
 
@@ -114,6 +118,11 @@ def _bar(interval: tuple[float, float], scale: Scale) -> list[Html]:
     ]
 
 
+def _bound(bound: float, scale: Scale) -> Html:
+    left, right = scale.x(-bound), scale.x(bound)
+    return element("line", x1=left, x2=right, y1=_MIDDLE, y2=_MIDDLE, class_="interval bound")
+
+
 def _end(x: float, *, is_cut: bool, outwards: int) -> Html:
     if not is_cut:
         return element("line", x1=x, x2=x, y1=_MIDDLE - 4, y2=_MIDDLE + 4, class_="interval")
@@ -140,7 +149,7 @@ def _point(item: Difference, delta: float, scale: Scale) -> Html:
 def _describe(item: Difference) -> str:
     text = f"{item.name}: {notation.points(item.delta)} points"
     if item.interval is None:
-        return f"{text}, interval undefined"
+        return f"{text}, no case changed" if item.bound is not None else f"{text}, no interval"
     low, high = (notation.points(bound) for bound in item.interval)
     return f"{text}, interval {low} to {high}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adapters.parity.report_page import notation
 from adapters.parity.report_page.curves import Curve, Rule, draw_curves, draw_swatch
-from adapters.parity.report_page.markup import Html, clip, element, join
+from adapters.parity.report_page.markup import Html, clip, element
 from adapters.parity.report_page.reading import Json, items, mapping, number, rows, text
 from adapters.parity.report_page.tables import Column, section, table
 
@@ -69,8 +69,8 @@ def _figure(curves: list[Curve], report: Json) -> Html:
 def _rules(resolution: Json, dtype: str | None) -> list[Rule]:
     name = clip(dtype or "this number type", 20)
     given = (
-        ("tie_margin_nats", "near-tie below"),
-        ("mean_delta_nats", f"{name} can tell"),
+        ("tie_margin_nats", "near-ties up to"),
+        ("mean_delta_nats", f"{name} resolves"),
     )
     return [
         Rule(value, f"{label} {notation.significant(value)}")
@@ -103,6 +103,7 @@ def _by_segment(report: Json) -> Html | None:
     segments = rows(report, "segments")
     total = {
         "segment": "all segments",
+        "n": number(report, "suite", "n_cases"),
         "numeric": mapping(report, "numeric"),
         "answer": mapping(report, "answer"),
     }
@@ -135,12 +136,9 @@ def _segment_line(row: Json) -> tuple[str, ...]:
         notation.shown(notation.count(number(answer, key)))
         for key in ("n_exact", "n_equivalent", "n_different")
     ]
-    n_cases = number(row, "n")
     return (
         clip(text(row, "segment") or "unnamed", 80),
-        join([notation.NOT_APPLICABLE])
-        if n_cases is None
-        else notation.shown(notation.count(n_cases)),
+        notation.shown(notation.count(number(row, "n"))),
         notation.shown(notation.count(number(numeric, "n_tokens"))),
         notation.shown(notation.percent(number(numeric, "token_agreement"), 2)),
         notation.shown(notation.significant(number(numeric, "mean_delta_nats"))),

@@ -5,13 +5,15 @@ Pure.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from adapters.parity.report_page import notation
 from adapters.parity.report_page.markup import Html, clip, element, join
 from adapters.parity.report_page.reading import Json, items, mapping, number, rows, text
 from adapters.parity.report_page.summary import total_seconds
-from adapters.parity.report_page.tables import Column, code, facts, section, table
+from adapters.parity.report_page.tables import Column, chip, code, facts, section, table
 
 _MOST_ROWS = 100
 _BAR_WIDTH = 200.0
@@ -87,6 +89,7 @@ def _stages(report: Json) -> Html | None:
     whole = total_seconds(report)
     if not seconds or whole is None:
         return None
+    reused = {str(name) for name in items(report, "reused_stages")}
     longest = max(value for _, value in seconds) or 1.0
     columns = [
         Column("Stage"),
@@ -96,7 +99,7 @@ def _stages(report: Json) -> Html | None:
     ]
     lines = [
         (
-            clip(name.replace("_", " "), 60),
+            _stage(name, is_reused=name in reused),
             notation.shown(notation.seconds(value)),
             notation.shown(notation.percent(value / whole if whole else None, 0)),
             _bar(value / longest),
@@ -105,6 +108,12 @@ def _stages(report: Json) -> Html | None:
     ]
     title = f"Where {notation.seconds(whole)} went"
     return element("div", element("h3", title), table(title, columns, lines, class_="compact"))
+
+
+def _stage(name: str, *, is_reused: bool) -> Html:
+    """A result that was there already costs a later run nothing."""
+    title = join([clip(name.replace("_", " "), 60)])
+    return join([title, " ", chip("reused", "plain")]) if is_reused else title
 
 
 def _bar(share: float) -> Html:
@@ -129,26 +138,43 @@ def _policy(report: Json) -> Html | None:
     columns = [Column("Field", "mono"), Column("Value", "wide"), Column("Set by")]
     lines = [
         (
-            code(clip(str(name), 80)),
+            code(clip(name, 80)),
             clip(_written(value), 400),
-            clip(source_by_field.get(str(name), notation.NOT_APPLICABLE), 80),
+            _source(source_by_field.get(name, notation.NOT_APPLICABLE)),
         )
-        for name, value in list(policy.items())[:_MOST_ROWS]
+        for name, value in islice(_flat(policy), _MOST_ROWS)
     ]
-    stack = [_scope(row) for row in rows(report, "policy_source")]
-    order = (
-        element("p", f"In order of rank: {clip(', then '.join(stack), 300)}.") if stack else None
+    stack = [_scope(row) for row in rows(report, "policy_source")[:20]]
+    order = None
+    if stack:
+        order = element("p", f"Laid over each other, widest first: {clip(', '.join(stack), 300)}.")
+    return element(
+        "div",
+        element("h3", "Policy"),
+        order,
+        table("Policy in force", columns, lines, class_="compact dense"),
     )
-    return element("div", element("h3", "Policy"), order, table("Policy in force", columns, lines))
+
+
+def _source(scope: str) -> Html:
+    """Who decided; what is not the default stands out."""
+    shown = clip(scope, 80)
+    return join([shown]) if shown in {"default", notation.NOT_APPLICABLE} else chip(shown, "plain")
 
 
 def _sources(report: Json) -> dict[str, str]:
-    """Which policy set which field, where the report says so; a later one overrides."""
-    found: dict[str, str] = {}
-    for row in rows(report, "policy_source"):
-        for name in items(row, "fields"):
-            found[str(name)] = _scope(row)
-    return found
+    """Which scope set which field, by its dotted name."""
+    sources = mapping(report, "policy_sources")
+    return {str(name): _scope(row) for name, row in sources.items() if isinstance(row, Mapping)}
+
+
+def _flat(policy: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields by their dotted names, as the sources name them; an empty group is one field."""
+    for name, value in policy.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _scope(row: Json) -> str:

@@ -34,7 +34,10 @@ def _score(value: float | None) -> str | None:
 
 
 def _calls(value: float | None) -> str | None:
-    return None if value is None else f"{value:+.2f} calls".replace("-", "\u2212")
+    if value is None:
+        return None
+    written = f"{value:+.2f}".replace("-", "\u2212") if abs(value) >= 0.005 else "0.00"
+    return f"{written} calls"
 
 
 METRICS = (
@@ -81,7 +84,7 @@ def _over_all(metrics: Json) -> Html:
                 element("span", metric.better, class_="muted"),
             )
         )
-    return table("Metrics over all scored cases", columns, lines)
+    return table("Metrics over all scored cases", columns, lines, class_="cards")
 
 
 def _change(metric: Metric, standalone: float | None, engine: float | None) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from adapters.parity.report_page import notation
+from adapters.parity.report_page.comparison_section import bounds_text
 from adapters.parity.report_page.markup import Html, clip, element, join
-from adapters.parity.report_page.reading import Json, interval, items, mapping, number, rows, text
+from adapters.parity.report_page.reading import Json, items, mapping, number, rows, text
 from adapters.parity.report_page.tables import code, facts
 
 _LONGEST_TEXT = 2_000
@@ -64,7 +67,8 @@ def _verdict(word: str) -> Html:
 
 
 def _reasons(title: str, report: Json, key: str) -> Html | None:
-    given = items(report, key)
+    first = text(report, "first_line") if key == "notes" else None
+    given = [item for item in items(report, key) if first is None or text(item, "text") != first]
     if not given:
         return None
     lines = [element("li", *_reason(item)) for item in given[:_MOST_REASONS]]
@@ -131,26 +135,35 @@ def _difference(report: Json) -> Html:
 
 
 def _task(report: Json) -> Html:
-    label = "Task score, engine minus standalone, in points"
+    """The worst gated segment: a mean over all cases hides what one group of users sees."""
+    label = "Worst gated segment, engine minus standalone, in points"
     serving = mapping(report, "task", "serving")
     if not serving:
         return _figure(label, None, "not scored: the suite gives no gold answers")
     total = mapping(serving, "total")
-    bounds = interval(total, "interval")
-    confidence = notation.percent(number(serving, "rules", "confidence"), 0) or ""
-    about = f"{confidence} interval ".lstrip()
-    about += " to ".join(notation.points(b) or "" for b in bounds) if bounds else notation.UNDEFINED
-    rates = [notation.percent(number(total, key)) for key in ("before_rate", "after_rate")]
-    rates_text = f"; {rates[0]} before, {rates[1]} after" if all(rates) else ""
-    return _figure(label, notation.points(number(total, "delta")), about + rates_text)
+    gated = [row for row in rows(serving, "segments") if row.get("is_gated") is True]
+    worst = min((_delta_of(row), index) for index, row in enumerate([total, *gated]))[1]
+    row = [total, *gated][worst]
+    name = clip(text(row, "segment") or "", 60) if worst else "all cases"
+    about = f"{name}, {notation.count(number(row, 'n')) or notation.UNDEFINED} cases, "
+    about += f"interval {bounds_text(row) or notation.UNDEFINED}"
+    if worst:
+        about += f"; all cases {notation.points(number(total, 'delta')) or notation.UNDEFINED}"
+    return _figure(label, notation.points(number(row, "delta")), about)
+
+
+def _delta_of(row: Json) -> float:
+    delta = number(row, "delta")
+    return 0.0 if delta is None else delta
 
 
 def _detectable(report: Json) -> Html:
-    effect = notation.points(number(report, "detectable", "effect"))
+    effect = number(report, "detectable", "effect")
     about = "a smaller regression could stay unseen by this suite"
     if effect is None:
         about = "this suite cannot say which regression it would see"
-    value = None if effect is None else effect.lstrip("+\u2212")
+    # Rounded up: what the suite can rule out is never claimed to be smaller than it is.
+    value = None if effect is None else f"{math.ceil(effect * 1_000 - 1e-9) / 10:.1f}"
     return _figure("Smallest regression that the suite can rule out, in points", value, about)
 
 
