@@ -221,6 +221,10 @@ class EngineSettings(_FromEnvironment):
         30.0,
         "How long a request waits for its adapter to be brought into memory before it gets 503, in seconds.",
     )
+    probe_interval_seconds: float = _setting(
+        600.0,
+        "About how often each proven version in memory is asked its load probe again, in seconds, one at a time; also soon after its bytes were read from disk again. 0: at its first load alone.",
+    )
     without_hooks: str = _setting(
         "",
         "Comma-separated hooks to leave out (`cpu_kernels`, `kv_zeroing`, `caches`), to measure what "

@@ -10,11 +10,21 @@ from adapters.errors import ArtifactNotFound, DigestMismatch, StoreUnavailable
 from serving.contract import FleetSnapshot, VersionEntry, VersionState
 from serving.engine.admission import Admission, AdmissionTimeout
 from serving.engine.artifacts import LocalArtifacts
-from serving.engine.converge import Abort, Action, Fetch, ForgetArtifact, Load, Probe, Remove, Stage
+from serving.engine.converge import (
+    Abort,
+    Action,
+    Fetch,
+    ForgetArtifact,
+    Load,
+    Probe,
+    Remove,
+    Reprobe,
+    Stage,
+)
 from serving.engine.ledger import TRANSIENT, Ledger
 from serving.engine.metrics import EngineMetrics
 from serving.engine.ports import EngineBusy, EnginePort, EngineUnavailable, LoadRefused
-from serving.engine.prober import run_probe
+from serving.engine.prober import confirm_probe, run_probe
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +47,11 @@ class Actions:
         self._port, self._admission, self._metrics = port, admission, metrics
         self._load_wait_seconds = load_wait_seconds
 
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Names in CPU memory."""
+        return self._admission.resident
+
     def in_flight(self, name: str) -> int:
         """Requests of this version, whether the engine or only we know of them."""
         return max(self._admission.claims(name), self._port.in_flight(name))
@@ -55,6 +70,8 @@ class Actions:
                 await self._load(entries[name])
             case Probe(name=name):
                 await self._probe(entries[name])
+            case Reprobe(name=name):
+                await self._reprobe(entries[name])
             case Abort(name=name):
                 n_aborted = await self._port.abort(name)
                 _log.warning("requests of a quarantined adapter aborted", name=name, n=n_aborted)
@@ -109,7 +126,9 @@ class Actions:
                 failure = await run_probe(self._port, entry.name, entry.probe)
             finally:
                 lease.release()
+            self.ledger.probed(entry.name, now=self.now())
             if failure is None:
+                self._metrics.probed("passed")
                 self.ledger.reached(entry, Stage.PROVEN)
             else:
                 self._metrics.probe_failed(entry.name)
@@ -120,6 +139,31 @@ class Actions:
             self._hold(entry, exc)
         finally:
             self.ledger.end(entry)
+
+    async def _reprobe(self, entry: VersionEntry) -> None:
+        lease = self._admission.lease_quietly(entry.name)
+        if lease is None:
+            return
+        try:
+            failure = await confirm_probe(self._port, entry.name, entry.probe)
+        except EngineUnavailable as exc:
+            # Says nothing about the version, which goes on answering.
+            self._metrics.probed("unanswered")
+            self.ledger.probed(entry.name, now=self.now())
+            _log.warning("a scheduled probe was not answered", name=entry.name, reason=str(exc))
+            return
+        finally:
+            lease.release()
+        self.ledger.probed(entry.name, now=self.now())
+        if failure is None:
+            self._metrics.probed("passed")
+            return
+        self._metrics.probe_failed(entry.name)
+        self.ledger.quarantine(entry.name, failure.detail, reason=failure.reason)
+        _log.error(
+            "adapter no longer answers as proven and is quarantined",
+            name=entry.name, reason=failure.reason, detail=failure.detail,
+        )  # fmt: skip
 
     async def _remove(self, name: str, *, is_forgotten: bool) -> None:
         # Looked at again here, with no await before the removal: a request may have come since.

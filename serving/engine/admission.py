@@ -24,17 +24,18 @@ class AdmissionTimeout(Exception):
 class Lease:
     """Keeps one version in CPU memory until `release`, which may be called more than once."""
 
-    __slots__ = ("_admission", "name")
+    __slots__ = ("_admission", "_is_use", "name")
 
-    def __init__(self, admission: Admission, name: str) -> None:
-        self.name = name
+    def __init__(self, admission: Admission, name: str, *, is_use: bool = True) -> None:
+        self.name, self._is_use = name, is_use
         self._admission: Admission | None = admission
 
     def release(self) -> None:
         """End the lease."""
         admission, self._admission = self._admission, None
         if admission is not None:
-            admission._end(self.name)  # noqa: SLF001 - one mechanism in two classes
+            # One mechanism in two classes.
+            admission._end(self.name, is_use=self._is_use)  # noqa: SLF001
 
 
 class Admission:
@@ -47,11 +48,15 @@ class Admission:
         cpu_slots: int,
         path_of: Callable[[str], str],
         importance_of: Callable[[str], int],
+        on_read: Callable[[str], None] = lambda _name: None,
     ) -> None:
-        """`path_of`: a name's folder. `importance_of`: 0 for candidates, 2 for alias targets."""
+        """`path_of`: a name's folder. `importance_of`: 0 for candidates, 2 for alias targets.
+
+        `on_read` hears of each version whose bytes were read from disk.
+        """
         self._port = port
         self._cpu_slots = cpu_slots
-        self._path_of, self._importance_of = path_of, importance_of
+        self._path_of, self._importance_of, self._on_read = path_of, importance_of, on_read
         self._resident: OrderedDict[str, None] = OrderedDict()
         self._claims: Counter[str] = Counter()
         self._loads: dict[str, asyncio.Task[None]] = {}
@@ -79,6 +84,13 @@ class Admission:
         self._resident.move_to_end(name)
         self._claims[name] += 1
         return Lease(self, name)
+
+    def lease_quietly(self, name: str) -> Lease | None:
+        """As `lease_resident`, for a look that is no use: the order of eviction stays."""
+        if name not in self._resident:
+            return None
+        self._claims[name] += 1
+        return Lease(self, name, is_use=False)
 
     async def lease(self, name: str, *, wait_seconds: float) -> Lease:
         """A lease, after loading the version if need be; loads of one version are one load.
@@ -130,11 +142,11 @@ class Admission:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _end(self, name: str) -> None:
+    def _end(self, name: str, *, is_use: bool) -> None:
         self._claims[name] -= 1
         if self._claims[name] <= 0:
             del self._claims[name]
-        if name in self._resident:
+        if is_use and name in self._resident:
             self._resident.move_to_end(name)
         self._room_changed.set()
 
@@ -177,6 +189,8 @@ class Admission:
             self._restore(victim)
         self._resident[name] = None
         self._resident.move_to_end(name)
+        if outcome.source == "disk":
+            self._on_read(name)
 
     def _restore(self, name: str) -> None:
         self._resident[name] = None

@@ -15,9 +15,18 @@ import structlog
 
 from serving.contract import EngineReport, FleetSnapshot, Role
 from serving.engine.actions import Actions
-from serving.engine.converge import Action, Fetch, FollowAliases, ForgetArtifact, LocalState, plan
+from serving.engine.converge import (
+    Action,
+    Fetch,
+    FollowAliases,
+    ForgetArtifact,
+    LocalState,
+    Reprobe,
+    plan,
+)
 from serving.engine.ledger import TRANSIENT
 from serving.engine.link import ControllerUnreachable, Link
+from serving.engine.reprobe import choose_reprobe
 from serving.engine.snapshot_file import load_snapshot, save_snapshot
 
 _log = structlog.get_logger(__name__)
@@ -42,8 +51,13 @@ class Agent:
         report_seconds: float,
         follow: Callable[[FleetSnapshot], None],
         make_report: Callable[[], EngineReport],
+        engine_id: str = "",
+        probe_seconds: float = 0.0,
     ) -> None:
-        """`follow` switches the aliases; `link` None: no controller, the saved snapshot is all."""
+        """`follow` switches the aliases; `link` None: no controller, the saved snapshot is all.
+
+        A proven version is probed again about every `probe_seconds`; 0: never.
+        """
         self.snapshot: FleetSnapshot | None = None
         self.followed_revision = -1
         self.is_settled = False
@@ -53,6 +67,7 @@ class Agent:
         self._fleet, self._snapshot_path = fleet, snapshot_path
         self._poll_seconds, self._report_seconds = poll_seconds, report_seconds
         self._follow, self._make_report = follow, make_report
+        self._engine_id, self._probe_seconds = engine_id, probe_seconds
         self._has_asked = link is None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -134,6 +149,7 @@ class Agent:
             before = self._ledger.n_changes
             try:
                 self.converge_once()
+                self.reprobe_once()
                 await self._note_observation()
             except Exception:  # noqa: BLE001 - the loop must outlive any one turn
                 _log.exception("a convergence step failed")
@@ -160,6 +176,20 @@ class Agent:
             self.is_settled = all(self._ledger.was_tried(name) for name in serving)
             if self.is_settled:
                 self._report_wake.set()
+
+    def reprobe_once(self) -> None:
+        """Start the probe that is overdue longest, while nothing else is to be done."""
+        if self.snapshot is None or self.is_draining or self._running or not self.is_settled:
+            return
+        name = choose_reprobe(
+            self._ledger.proven(),
+            resident=frozenset(self._actions.resident),
+            engine_id=self._engine_id,
+            interval_seconds=self._probe_seconds,
+            now=self._actions.now(),
+        )
+        if name is not None and any(entry.name == name for entry in self.snapshot.versions):
+            self._start(Reprobe(name), self.snapshot)
 
     def observed(self) -> LocalState:
         """What `plan` is told of this engine."""

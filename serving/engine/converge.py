@@ -85,6 +85,13 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Reprobe:
+    """Ask a proven version again; no plan holds it: the agent starts it when nothing else runs."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Abort:
     """End the requests of a quarantined version; their answers would be noise."""
 
@@ -106,7 +113,7 @@ class ForgetArtifact:
     digest: str
 
 
-Action = FollowAliases | Fetch | Load | Probe | Abort | Remove | ForgetArtifact
+Action = FollowAliases | Fetch | Load | Probe | Reprobe | Abort | Remove | ForgetArtifact
 
 
 def plan(desired: FleetSnapshot, observed: LocalState, now: float) -> tuple[Action, ...]:

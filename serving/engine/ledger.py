@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from serving.contract import FleetSnapshot, VersionEntry, VersionReport, VersionState
 from serving.engine.converge import LocalVersion, Stage, is_settled
+from serving.engine.reprobe import LastProbe
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class _Record:
     reason: str | None = None
     detail: str | None = None
     activity: VersionState | None = None
+    probed_at: float | None = None
+    n_probes: int = 0
 
 
 class Ledger:
@@ -128,12 +131,32 @@ class Ledger:
         record.stage, record.retry_at = Stage.FAILED, now + backoff.pause(record.n_failures)
         self._changed()
 
-    def quarantine(self, name: str, detail: str) -> bool:
+    def probed(self, name: str, *, now: float) -> None:
+        """A probe of this version has been answered, or was not; the next one waits."""
+        record = self._records.get(name)
+        if record is not None:
+            record.probed_at, record.n_probes = now, record.n_probes + 1
+
+    def reread(self, name: str) -> None:
+        """Its bytes were read from disk: what was proven before may not be what is there now."""
+        record = self._records.get(name)
+        if record is not None:
+            record.probed_at = None
+
+    def proven(self) -> list[LastProbe]:
+        """Versions that answer requests, with their latest probe."""
+        return [
+            LastProbe(record.name, record.probed_at, record.n_probes)
+            for record in self._records.values()
+            if record.stage is Stage.PROVEN and record.name in self.usable
+        ]
+
+    def quarantine(self, name: str, detail: str, *, reason: str = "non_finite") -> bool:
         """Take a version out of service; true when it was not so before."""
         record = self._records.get(name)
         if record is None or record.stage is Stage.QUARANTINED:
             return False
-        self._note_failure(record, "non_finite", detail)
+        self._note_failure(record, reason, detail)
         record.stage, record.is_in_engine = Stage.QUARANTINED, True
         self._changed()
         return True

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -84,6 +85,7 @@ class EngineMetrics(Collector):
         self._rejections: Counter[str] = Counter()
         self._load_failures: Counter[str] = Counter()
         self._probe_failures: Counter[str] = Counter()
+        self._probes: Counter[str] = Counter(passed=0, failed=0, unanswered=0)
 
     def register(self, registry: CollectorRegistry) -> None:
         """Show the families on this registry's /metrics."""
@@ -113,8 +115,13 @@ class EngineMetrics(Collector):
         """Count a failed fetch or load; `reason` is one of our slugs."""
         self._load_failures[reason] += 1
 
+    def probed(self, outcome: Literal["passed", "failed", "unanswered"]) -> None:
+        """Count a probe, at load or on schedule; a failed one by `probe_failed`."""
+        self._probes[outcome] += 1
+
     def probe_failed(self, name: str) -> None:
         """Count a failed probe."""
+        self.probed("failed")
         self._probe_failures[self._label(name)] += 1
 
     def forget(self, name: str) -> None:
@@ -242,7 +249,8 @@ class EngineMetrics(Collector):
         for name, text, label, counted in (
             ("admission_rejections", "Requests turned away.", "reason", self._rejections),
             ("adapter_load_failures", "Failed loads.", "reason", self._load_failures),
-            ("adapter_probe_failures", "Failed load probes.", "adapter", self._probe_failures),
+            ("adapter_probe_failures", "Failed probes.", "adapter", self._probe_failures),
+            ("adapter_probes", "Probes at load and on schedule.", "outcome", self._probes),
         ):
             family = CounterMetricFamily(f"loraplane_{name}", text, labels=[label])
             for member, count in counted.items():

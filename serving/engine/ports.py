@@ -10,6 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+LAST_PRIORITY = 100
+"""Arbitrary but above 0, the class of every tenant's request: vLLM takes lower numbers first."""
+
 
 class EngineError(Exception):
     """Base of what a port may raise.
@@ -118,6 +121,11 @@ class EngineDescription:
     unhooked: Mapping[str, str] = field(default_factory=dict)
     """Hooks that could not be installed, and why."""
 
+    @property
+    def last_priority(self) -> int:
+        """Class of requests that wait behind every tenant's; 0 where there are no classes."""
+        return LAST_PRIORITY if self.has_priorities else 0
+
 
 class EnginePort(Protocol):
     """One running engine, seen from its API process; used from one event loop."""
@@ -154,6 +162,8 @@ class EnginePort(Protocol):
         self, name: str | None, prompt_token_ids: list[int], max_tokens: int
     ) -> GeneratedTokens:
         """Answer greedily (temperature 0, end-of-sequence ignored), base model for None.
+
+        Waits behind tenants' requests where the engine has priorities.
 
         The adapter is resident and the caller holds a lease on it.
 

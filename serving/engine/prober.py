@@ -12,6 +12,7 @@ from serving.engine.ports import EnginePort, GeneratedTokens
 _FINITENESS_PROMPT = [1, 2, 3, 4, 5, 6, 7, 8]
 """Any ids that every vocabulary has; used where the gate recorded no cases."""
 _FINITENESS_TOKENS = 4
+NON_FINITE = "non_finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,18 @@ async def run_probe(port: EnginePort, name: str, probe: Probe | None) -> ProbeFa
         if failure is not None:
             return failure
     return None
+
+
+async def confirm_probe(port: EnginePort, name: str, probe: Probe | None) -> ProbeFailure | None:
+    """Probe a version that answers requests; a mismatch counts when a second run has one too.
+
+    The tolerance was measured in other batches than the one that a busy engine puts a probe in:
+    one near miss is not worth an outage. A NaN counts at once. Raises as `run_probe`.
+    """
+    failure = await run_probe(port, name, probe)
+    if failure is None or failure.reason == NON_FINITE:
+        return failure
+    return await run_probe(port, name, probe)
 
 
 def judge_case(probe: Probe, index: int, answer: GeneratedTokens) -> ProbeFailure | None:
@@ -87,4 +100,4 @@ def _equal_prefix(expected: Sequence[int], found: Sequence[int]) -> int:
 
 
 def _not_finite(index: int) -> ProbeFailure:
-    return ProbeFailure("non_finite", f"case {index}: the engine's logits hold a NaN or Inf")
+    return ProbeFailure(NON_FINITE, f"case {index}: the engine's logits hold a NaN or Inf")

@@ -37,8 +37,6 @@ from serving.engine.scope import RequestRefused, RequestScope
 from serving.engine.tenancy import open_door
 from serving.settings import EngineSettings
 
-GATE_PRIORITY = 100
-"""Arbitrary but above 0, the class of every tenant's request: vLLM takes lower numbers first."""
 _SHOWN_MODEL_CHARACTERS = 200
 
 
@@ -110,7 +108,7 @@ class EngineRuntime:
     @property
     def gate_priority(self) -> int:
         """Scheduling class of the gate's requests; 0 where the engine knows no classes."""
-        return GATE_PRIORITY if self._description.has_priorities else 0
+        return self._description.last_priority
 
     @property
     def is_draining(self) -> bool:

@@ -73,7 +73,13 @@ class Fleet:
                 ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "LORAPLANE_LOG_LEVEL": "info", **self.environment},
+                env={
+                    **os.environ,
+                    "LORAPLANE_LOG_LEVEL": "info",
+                    # Probes on a schedule would show in the exact counts of loads.
+                    "LORAPLANE_PROBE_INTERVAL_SECONDS": "0",
+                    **self.environment,
+                },
             )
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:

@@ -63,6 +63,7 @@ class World:
     load_wait_seconds: float = 2.0
     has_controller: bool = True
     metrics_token: str | None = None
+    probe_interval_seconds: float = 0.0
     link: FakeLink = field(default_factory=FakeLink)
     port: FakeEnginePort = field(init=False)
     runtime: EngineRuntime = field(init=False)
@@ -97,6 +98,7 @@ class World:
             poll_seconds=0.2,
             load_wait_seconds=self.load_wait_seconds,
             metrics_token=self.metrics_token,
+            probe_interval_seconds=self.probe_interval_seconds,
         )
         link = self.link if self.has_controller else None
         self.runtime = EngineRuntime(settings, self.port, registry=self.registry, link=link)

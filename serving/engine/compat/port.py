@@ -30,6 +30,8 @@ from serving.engine.ports import (
     WorkerFacts,
 )
 
+PROBE_PREFIX = "loraplane-probe-"
+"""Of the ids of our own requests, which are nobody's use of an adapter."""
 _FIRST_POLL_SECONDS = 0.001
 _LAST_POLL_SECONDS = 0.02
 """A poll waits for the running step to end, so polling faster than a step gains nothing."""
@@ -127,8 +129,9 @@ class VllmEngine:
             async for output in self._client.generate(
                 TokensPrompt(prompt_token_ids=prompt_token_ids),
                 params,
-                f"loraplane-probe-{uuid.uuid4().hex}",
+                PROBE_PREFIX + uuid.uuid4().hex,
                 lora_request=None if name is None else self.lora_request(name),
+                priority=self._description.last_priority,
             ):
                 final = output
         except QuarantinedRequest:

@@ -25,7 +25,7 @@ from serving.engine.compat.install import (
     missing_hooks,
     require_tested_vllm,
 )
-from serving.engine.compat.port import QuarantinedRequest, VllmEngine
+from serving.engine.compat.port import PROBE_PREFIX, QuarantinedRequest, VllmEngine
 from serving.engine.metrics import FinishedRequest
 from serving.engine.ports import EngineDescription
 from serving.engine.runtime import EngineRuntime, set_runtime
@@ -177,7 +177,8 @@ def _hook_statistics(
 
     def on_finished(state: Any, reason: Any, stats: Any) -> None:
         upstream_finished(state, reason, stats)
-        if state.lora_name is not None and state.stats is not None:
+        is_use = not state.external_req_id.startswith(PROBE_PREFIX)
+        if is_use and state.lora_name is not None and state.stats is not None:
             runtime.record_finished(_finished(state, reason))
 
     processor._update_stats_from_output = on_output  # noqa: SLF001

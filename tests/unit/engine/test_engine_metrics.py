@@ -20,7 +20,7 @@ PUBLIC_NAMES = {
     "loraplane_adapter_tokens", "loraplane_adapter_ttft_seconds", "loraplane_adapter_e2e_seconds",
     "loraplane_hot_adapters", "loraplane_admission_rejections", "loraplane_snapshot_revision",
     "loraplane_adapter_load_failures", "loraplane_adapter_probe_failures",
-    "loraplane_adapter_loads_in_step",
+    "loraplane_adapter_loads_in_step", "loraplane_adapter_probes",
 }  # fmt: skip
 
 

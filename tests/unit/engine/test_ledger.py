@@ -5,6 +5,7 @@ from __future__ import annotations
 from serving.contract import Role, VersionState
 from serving.engine.converge import Stage
 from serving.engine.ledger import REFUSED, TRANSIENT, Backoff, Ledger
+from serving.engine.reprobe import LastProbe
 from tests.builders.snapshots import snapshot, version
 
 ONE = version("acme/support@1")
@@ -104,6 +105,23 @@ def test_a_quarantine_is_lifted_by_a_new_attempt_alone() -> None:
     assert state(book) is VersionState.LOADING
     book.reached(AGAIN, Stage.PROVEN)
     assert state(book) is VersionState.PROVEN
+
+
+def test_only_proven_versions_are_told_with_their_latest_probe() -> None:
+    book = ledger()
+    book.reached(ONE, Stage.LOADED)
+    assert book.proven() == []
+    book.probed(ONE.name, now=5.0)
+    book.reached(ONE, Stage.PROVEN)
+    assert book.proven() == [LastProbe(ONE.name, 5.0, 1)]
+
+    book.reread(ONE.name)
+    assert book.proven() == [LastProbe(ONE.name, None, 1)]
+
+    book.quarantine(ONE.name, "another answer", reason="probe_tokens")
+    assert book.proven() == []
+    (report,) = book.reports(idle)
+    assert (report.state, report.reason) == (VersionState.QUARANTINED, "probe_tokens")
 
 
 def test_quarantining_or_removing_an_unknown_name_changes_nothing() -> None:

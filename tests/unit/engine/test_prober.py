@@ -6,7 +6,7 @@ from pathlib import Path
 
 from serving.contract import Probe, ProbeCase
 from serving.engine.ports import GeneratedTokens
-from serving.engine.prober import judge_case, run_probe
+from serving.engine.prober import confirm_probe, judge_case, run_probe
 from tests.fakes.engine_port import FakeEnginePort, answer_of
 
 PROBE = Probe(
@@ -70,6 +70,35 @@ async def test_without_cases_finiteness_is_checked(tmp_path: Path) -> None:
     failure = await run_probe(bad, "a/b@1", Probe([], 0.1, 0.1))
     assert failure is not None
     assert failure.reason == "non_finite"
+
+
+class Moody(FakeEnginePort):
+    """Answers the first `n_wrong` questions of a life otherwise."""
+
+    n_wrong = 0
+
+    async def generate(
+        self, name: str | None, prompt_token_ids: list[int], max_tokens: int
+    ) -> GeneratedTokens:
+        right = await super().generate(name, prompt_token_ids, max_tokens)
+        self.n_wrong -= 1
+        return right if self.n_wrong < 0 else answer([999] * max_tokens, [-0.5] * max_tokens)
+
+
+async def test_a_mismatch_in_service_counts_when_a_second_run_has_one_too(tmp_path: Path) -> None:
+    right = answer_of(b"good", [3, 4], 2)
+    probe = Probe([ProbeCase([3, 4], list(right.token_ids), list(right.logprobs))], 0.1, 0.01)
+    port = Moody()
+    write(tmp_path / "a", "good")
+    await port.prefetch("a/b@1", str(tmp_path / "a"), ())
+
+    port.n_wrong = 1
+    assert await confirm_probe(port, "a/b@1", probe) is None
+    port.n_wrong = 2
+    failure = await confirm_probe(port, "a/b@1", probe)
+
+    assert failure is not None
+    assert failure.reason == "probe_tokens"
 
 
 async def loaded(folder: Path, text: str) -> FakeEnginePort:
