@@ -68,7 +68,7 @@ class ContaminationRules:
     @property
     def lowest(self) -> float:
         """The smallest similarity that a report may speak of."""
-        return min(self.jaccard, *self.sweep)
+        return min((self.jaccard, *self.sweep))
 
     @property
     def banding(self) -> Banding:

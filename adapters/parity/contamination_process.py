@@ -24,7 +24,6 @@ _NICENESS = 10
 def main(arguments: list[str]) -> None:
     """Compare, and say what was found."""
     suite, training, rules = arguments
-    os.nice(_NICENESS)
     try:
         report = _compare(Path(suite), Path(training), json.loads(rules))
     except AdapterError as error:
@@ -50,4 +49,5 @@ def _say(**message: Any) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(_NICENESS)
     main(sys.argv[1:])

@@ -46,7 +46,7 @@ class NearDuplicates:
         self._known, numbers = np.unique(joined, return_inverse=True)
         self._numbers = np.split(numbers, np.cumsum(self._sizes)[:-1]) if keys else []
         self._is_present = np.zeros(len(self._known) + 1, bool)
-        self._signer = _Signer(rules.num_perm)
+        self._signer = Signer(rules.num_perm)
         self._index = MinHashLSH(num_perm=rules.num_perm, params=tuple(rules.banding))
         for number, item in enumerate(keys):
             if len(item):
@@ -111,7 +111,7 @@ class NearDuplicates:
             self._best[number] = _Best(similarity, line, text)
 
 
-class _Signer:
+class Signer:
     """MinHash signatures with datasketch's permutations, over keys that are hashes already.
 
     `MinHash.update_batch` would hash them one by one in Python; the sums are the same.

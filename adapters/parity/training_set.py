@@ -114,7 +114,7 @@ def _turn(number: int, field: str, item: Any) -> Turn:
     if not isinstance(item, Mapping):
         fix = 'write {"role", "content"} or {"from", "value"}'
         raise _invalid(number, field, f"found {_short(item)}", fix)
-    key = "role" if "role" in item else "from"
+    key = "from" if "from" in item else "role"
     role = ROLES.get(item[key].lower()) if isinstance(item.get(key), str) else None
     if role is None:
         fix = f"use one of {', '.join(ROLES)}"

@@ -134,16 +134,3 @@ async def test_a_suite_that_cannot_be_read_names_line_field_and_fix(
     data = assert_problem(answer, 422, "suite_invalid")["data"]
     assert data["line"] == 2
     assert data["fix"]
-
-
-async def test_a_suite_as_a_form_is_refused_with_the_way_to_send_it(
-    controller: Controller,
-) -> None:
-    tenant = await controller.tenant("acme")
-
-    answer = await tenant.put(
-        "/v1/tenants/acme/suites/refunds", files={"suite": ("s.jsonl", b'{"id":"a","prompt":"x"}')}
-    )
-
-    problem = assert_problem(answer, 422, "request_invalid")
-    assert problem["errors"][0]["subject"] == "body"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapters.errors import ArtifactTooLarge
 from serving.controller.errors import UploadMalformed
-from serving.controller.upload_form import UploadForm
+from serving.controller.upload_form import FormKind, UploadForm, suite_form
 
 TYPE = "multipart/form-data; boundary=XX"
 Part = tuple[str, str | None, bytes]
@@ -26,8 +26,15 @@ def a_body(*parts: Part) -> bytes:
     return out + b"--XX--\r\n"
 
 
-def feed(folder: Path, body: bytes, *, step: int = 7, max_bytes: int = 10**6) -> UploadForm:
-    form = UploadForm(TYPE, folder, max_bytes=max_bytes)
+def feed(
+    folder: Path,
+    body: bytes,
+    *,
+    step: int = 7,
+    max_bytes: int = 10**6,
+    kind: FormKind | None = None,
+) -> UploadForm:
+    form = UploadForm(TYPE, folder, max_bytes=max_bytes, kind=kind)
     try:
         for start in range(0, len(body), step):
             form.feed(body[start : start + step])
@@ -117,3 +124,51 @@ def test_the_limit_counts_what_arrives(tmp_path: Path) -> None:
         feed(tmp_path, a_body(CONFIG), max_bytes=20)
 
     assert caught.value.fields["limit"] == 20
+
+
+SUITES = suite_form(max_suite_bytes=10, max_training_bytes=20)
+
+
+def test_a_suite_and_its_training_set_lie_under_their_fields_names(tmp_path: Path) -> None:
+    body = a_body(("suite", "../x.jsonl", b"cases"), ("training", None, b"documents"))
+
+    form = feed(tmp_path, body, kind=SUITES)
+
+    assert (tmp_path / "suite").read_bytes() == b"cases"
+    assert (tmp_path / "training").read_bytes() == b"documents"
+    assert form.files["training"].sha256 == hashlib.sha256(b"documents").hexdigest()
+    assert form.fields == {}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [("training", "t", b"x")],
+        [("suite", "s", b"x"), ("promote", None, b"auto")],
+        [("suite", "s", b"x"), ("suite", "s", b"x")],
+        [("adapter_config.json", "adapter_config.json", b"x")],
+    ],
+)
+def test_a_form_of_a_suite_holds_a_suite_and_at_most_a_training_set(
+    tmp_path: Path, parts: list[Part]
+) -> None:
+    with pytest.raises(UploadMalformed):
+        feed(tmp_path, a_body(*parts), kind=SUITES)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("suite", 10), ("training", 20)])
+def test_each_file_of_a_suites_form_has_a_limit_of_its_own(
+    tmp_path: Path, name: str, limit: int
+) -> None:
+    (tmp_path / "fits").mkdir()
+    others: list[Part] = [] if name == "suite" else [("suite", "s", b"")]
+    feed(tmp_path / "fits", a_body(*others, *_of(name, limit)), kind=SUITES)
+
+    with pytest.raises(ArtifactTooLarge) as caught:
+        feed(tmp_path, a_body(*_of(name, limit + 1)), kind=SUITES)
+
+    assert caught.value.fields == {"what": name, "limit": limit, "found": None}
+
+
+def _of(name: str, size: int) -> list[Part]:
+    return [(name, "f", b"x" * size)]
