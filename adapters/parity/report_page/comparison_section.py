@@ -146,7 +146,7 @@ def _discordant(row: Json) -> Html:
 def _p_values(row: Json) -> Html:
     plain = notation.shown(notation.p_value(number(row, "mcnemar_p")))
     corrected = notation.p_value(number(row, "holm_p"))
-    return join([plain, " ", element("small", f"Holm {corrected or notation.UNDEFINED}")])
+    return join([plain, " ", element("small", f"Holm {corrected}" if corrected else "no Holm p")])
 
 
 def _judged(row: Json) -> Html:
@@ -154,7 +154,7 @@ def _judged(row: Json) -> Html:
     if flag(row, "is_regression"):
         chips.append(chip("regression", "bad"))
     if flag(row, "is_below_threshold"):
-        chips.append(chip("under its threshold", "bad"))
+        chips.append(chip("under threshold", "bad"))
     gated = flag(row, "is_gated")
     if gated is False:
         chips.append(chip("low confidence", "weak"))
@@ -213,9 +213,7 @@ def _legend(comparison: Json, margin: float | None, *, n_left_out: int) -> Html:
     if resamples:
         sentences.append(f"Intervals: paired bootstrap, {resamples} resamples.")
     if rate:
-        sentences.append(
-            f"A version without any regression is blocked by chance in {rate} of runs."
-        )
+        sentences.append(f"A version that is no worse is blocked in at most {rate} of runs.")
     if n_left_out > 0:
         sentences.append(f"{n_left_out:,} more segments are in the JSON report.")
     return element("p", " ".join(sentences), class_="legend-text")
