@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import platform
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -23,15 +22,20 @@ from jinja2 import TemplateError
 from adapters.errors import ReferenceFailed, StrictLoadFailed, SuiteInvalid
 from adapters.parity.protocol import (
     BaseFacts,
+    ContinueItem,
     EffectRow,
     FinitenessReport,
     Generated,
+    MergeFacts,
     SuitePrompt,
     TokenizedPrompt,
     VerifyItem,
     VerifyRow,
 )
-from adapters.parity.reference_forward import Row, Scored, greedy, score_rows, stop_ids_of
+from adapters.parity.reference_base_rows import BaseRows
+from adapters.parity.reference_batches import Row
+from adapters.parity.reference_forward import Scored, score_rows, stop_ids_of
+from adapters.parity.reference_generate import Grown, Start, generate_greedily
 from adapters.parity.reference_load import (
     CONFIG_FILE,
     TENSOR_FILE,
@@ -39,10 +43,10 @@ from adapters.parity.reference_load import (
     load_strictly,
     unload,
 )
+from adapters.parity.reference_merge import save_merged
 from adapters.parity.reference_revision import base_revision
 
 OnProgress = Callable[[int, int], None]
-_MAX_CACHED_ROWS = 20_000
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -62,7 +66,7 @@ class Reference:
         self._asked: tuple[str, str] | None = None
         self._loaded: LoadedAdapter | None = None
         self._loaded_key: Hashable = None
-        self._base_rows: OrderedDict[Row, Scored] = OrderedDict()
+        self._base_rows = BaseRows()
 
     def load_base(self, model: str, dtype: str) -> BaseFacts:
         """Load base and tokenizer; the same arguments again are answered from memory.
@@ -123,7 +127,7 @@ class Reference:
             _prompt_row(item, last=alone.argmax_ids[-1] if alone.is_finite else 0)
             for item, alone in zip(prompts, base, strict=True)
         ]
-        adapted = score_rows(loaded.model, rows, on_done=report.advance)
+        adapted = _score(loaded.model, rows, report)
         effects = [
             _effect(item.case_id, scored, alone)
             for item, scored, alone in zip(prompts, adapted, base, strict=True)
@@ -149,7 +153,7 @@ class Reference:
             scored = self._score_base(rows, report)
             return [_verify_row(i, s, None) for i, s in zip(items, scored, strict=True)]
         loaded = self._load(Path(adapter))
-        scored = score_rows(loaded.model, rows, on_done=report.advance)
+        scored = _score(loaded.model, rows, report)
         base = self._score_base(rows, report) if against_base else [None] * len(rows)
         return [_verify_row(i, s, b) for i, s, b in zip(items, scored, base, strict=True)]
 
@@ -159,15 +163,51 @@ class Reference:
         Raises:
             StrictLoadFailed: see `reference_load.load_strictly`.
         """
+        item = ContinueItem("", tuple(prompt_token_ids), n)
+        return self.continue_from(adapter, [item])[0]
+
+    def continue_from(
+        self,
+        adapter: str | None,
+        items: Sequence[ContinueItem],
+        on_progress: OnProgress | None = None,
+    ) -> list[Generated]:
+        """The greedy continuation of every item, in order; `text` is of the new tokens alone.
+
+        Raises:
+            StrictLoadFailed: see `reference_load.load_strictly`.
+            ReferenceFailed: logits are not finite.
+        """
         self._need_base()
         if adapter is not None:
             self._load(Path(adapter))
+        report = _Steps(on_progress, total=len(items))
         model, context = self._model(is_bare=adapter is None)
+        starts = [Start(item.token_ids, item.n) for item in items]
         with context:
             stops = stop_ids_of(model)
-            tokens, logprobs = greedy(model, prompt_token_ids, n, stop_ids=stops)
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return Generated(tuple(tokens), tuple(logprobs), text)
+            grown = generate_greedily(model, starts, stop_ids=stops, on_done=report.advance)
+        report.advance(len(starts) - len({item for item in starts if item.n > 0}))
+        return [self._generated(item) for item in grown]
+
+    def decode(self, token_ids: Sequence[Sequence[int]]) -> list[str]:
+        """Answers as text, special tokens left out; one tokenizer for both sides' answers."""
+        self._need_base()
+        return [self._tokenizer.decode(list(i), skip_special_tokens=True) for i in token_ids]
+
+    def merge(self, adapter: str, folder: str) -> MergeFacts:
+        """Write the base with the adapter merged into it to `folder`, in the base's number type.
+
+        Raises:
+            StrictLoadFailed: see `reference_load.load_strictly`.
+            ReferenceFailed: the folder cannot be written.
+        """
+        loaded = self._load(Path(adapter))
+        return save_merged(loaded, Path(folder), tokenizer=self._tokenizer)
+
+    def _generated(self, grown: Grown) -> Generated:
+        text = self.decode([grown.token_ids])[0]
+        return Generated(tuple(grown.token_ids), tuple(grown.logprobs), text)
 
     def _need_base(self) -> None:
         if self._base is None:
@@ -233,16 +273,11 @@ class Reference:
 
     def _score_base(self, rows: Sequence[Row], report: _Steps) -> list[Scored]:
         self._need_base()
-        missing = [row for row in dict.fromkeys(rows) if row not in self._base_rows]
         model, context = self._model(is_bare=True)
         with context:
-            fresh = score_rows(model, missing, on_done=report.advance)
-        self._base_rows.update(zip(missing, fresh, strict=True))
-        report.advance(len(rows) - len(missing))
-        results = [self._base_rows[row] for row in rows]
-        while len(self._base_rows) > _MAX_CACHED_ROWS:
-            self._base_rows.popitem(last=False)
-        return results
+            scored = self._base_rows.score(model, rows, on_done=report.advance)
+        report.advance(len(rows) - len(set(rows)))  # equal rows are read once
+        return scored
 
 
 class _Steps:
@@ -263,6 +298,12 @@ def library_versions() -> dict[str, str]:
         "transformers": transformers.__version__,
         "peft": peft.__version__,
     }
+
+
+def _score(model: Any, rows: Sequence[Row], report: _Steps) -> list[Scored]:
+    scored = score_rows(model, rows, on_done=report.advance)
+    report.advance(len(rows) - len(set(rows)))
+    return scored
 
 
 def _prompt_row(prompt: TokenizedPrompt, *, last: int) -> Row:

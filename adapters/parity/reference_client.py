@@ -20,9 +20,11 @@ import msgspec
 from adapters.errors import ParityError, ReferenceFailed, StrictLoadFailed, SuiteInvalid
 from adapters.parity.protocol import (
     BaseFacts,
+    ContinueItem,
     Failure,
     FinitenessReport,
     Generated,
+    MergeFacts,
     Reply,
     Request,
     SuitePrompt,
@@ -50,6 +52,7 @@ class ReferenceClient:
         self,
         *,
         threads: int = 0,
+        device: str = "auto",
         idle_seconds: float = 120.0,
         timeout_seconds: float = 1800.0,
         command: Sequence[str] | None = None,
@@ -58,12 +61,14 @@ class ReferenceClient:
 
         Args:
             threads: torch threads of the child; 0: its default (all cores).
+            device: `cpu`, `cuda`, or `auto`: a GPU where there is one.
             idle_seconds: the child ends, and frees its memory, after so long without a request.
             timeout_seconds: longest time for one request, a start of the child included.
             command: another program that speaks the protocol (default: this package's).
         """
         default = [sys.executable, "-m", "adapters.parity.reference_process"]
-        self._command = [*(command or default), "--threads", str(threads)]
+        options = ["--threads", str(threads), "--device", device]
+        self._command = [*(command or default), *options]
         self._idle_seconds = idle_seconds
         self._timeout_seconds = timeout_seconds
         self._lock = asyncio.Lock()  # one request at a time: one pipe, one model
@@ -134,7 +139,7 @@ class ReferenceClient:
             StrictLoadFailed, ReferenceFailed: see `check_finite`.
         """
         args = {
-            "adapter": None if adapter is None else str(adapter),
+            "adapter": _path(adapter),
             "items": _plain(items),
             "against_base": against_base,
         }
@@ -146,17 +151,57 @@ class ReferenceClient:
     async def generate(
         self, adapter: Path | None, prompt_token_ids: Sequence[int], n: int
     ) -> Generated:
-        """At most `n` greedy tokens after the prompt (or after a divergence: pass both joined).
+        """At most `n` greedy tokens after one prompt; many cost less with `continue_from`.
 
         Raises:
             StrictLoadFailed, ReferenceFailed: see `check_finite`.
         """
-        args = {
-            "adapter": None if adapter is None else str(adapter),
-            "prompt_token_ids": list(prompt_token_ids),
-            "n": n,
-        }
+        args = {"adapter": _path(adapter), "prompt_token_ids": list(prompt_token_ids), "n": n}
         return await self._ask("generate", args, Generated)
+
+    async def continue_from(
+        self,
+        adapter: Path | None,
+        items: Sequence[ContinueItem],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> list[Generated]:
+        """Go on greedily from every item's tokens, in batches by length; results in order.
+
+        `text` is of the new tokens alone: decode a whole answer at once (`decode`). In float32 the
+        tokens are those of one row alone; in a shorter number type the shape of a batch may decide
+        near-ties otherwise.
+
+        Raises:
+            StrictLoadFailed, ReferenceFailed: see `check_finite`.
+        """
+        args = {"adapter": _path(adapter), "items": _plain(items)}
+        done = await self._ask("continue_from", args, list[Generated], on_progress)
+        if len(done) != len(items):
+            raise ReferenceFailed(reason=f"{len(done)} continuations for {len(items)} items")
+        return done
+
+    async def decode(self, token_ids: Sequence[Sequence[int]]) -> list[str]:
+        """Token lists as text, special tokens left out; one tokenizer for both sides' answers.
+
+        Raises:
+            ReferenceFailed: see `load_base`.
+        """
+        args = {"token_ids": [list(item) for item in token_ids]}
+        texts = await self._ask("decode", args, list[str])
+        if len(texts) != len(token_ids):
+            raise ReferenceFailed(reason=f"{len(texts)} texts for {len(token_ids)} token lists")
+        return texts
+
+    async def merge(self, adapter: Path, folder: Path) -> MergeFacts:
+        """Write base and adapter, merged, to `folder` as a model of its own.
+
+        Raises:
+            StrictLoadFailed, ReferenceFailed: see `check_finite`; or the folder cannot be written.
+        """
+        return await self._ask(
+            "merge", {"adapter": str(adapter), "folder": str(folder)}, MergeFacts
+        )
 
     async def close(self) -> None:
         """End the child; a later request starts a new one."""
@@ -326,6 +371,10 @@ class ReferenceClient:
             return  # a request came in between; it arms the timer again
         async with self._lock:
             await self._kill()
+
+
+def _path(adapter: Path | None) -> str | None:
+    return None if adapter is None else str(adapter)
 
 
 def _plain(values: Sequence[msgspec.Struct]) -> Any:

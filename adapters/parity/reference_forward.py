@@ -1,19 +1,20 @@
-"""Forward passes of the standalone side: batches by length, teacher forcing, greedy decoding.
+"""Forward passes of the standalone side: teacher forcing in batches by length.
 
 Rows are padded on the right and no attention mask is used: in a causal model nothing behind a
-position can reach it, so a row's numbers don't depend on its batch mates' lengths.
+position can reach it, so what stands behind a row does not matter. For the same reason a beginning
+that rows share (system prompt, tools) is read once, and its keys and values serve all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-MAX_BATCH_TOKENS = 1024
-"""Padded tokens of one forward pass; bounds its logits (200 MB with 49,152 tokens, float32)."""
+from adapters.parity.reference_batches import Group, Row, plan_groups
 
 OnDone = Callable[[int], None]
 """Hears how many more rows are finished."""
@@ -29,77 +30,136 @@ class Scored:
     token_logprobs: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Tokens to read; `targets[i]` is scored at position `start + i` (it follows that token)."""
-
-    token_ids: tuple[int, ...]
-    start: int
-    targets: tuple[int, ...]
-
-
-def plan_batches(lengths: Sequence[int], *, max_tokens: int = MAX_BATCH_TOKENS) -> list[list[int]]:
-    """Indices in batches of similar length; a batch's padded size stays within `max_tokens`.
-
-    A single row that is longer makes a batch of its own.
-    """
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        current = batches[-1] if batches else []
-        if current and (len(current) + 1) * lengths[index] <= max_tokens:
-            current.append(index)
-        else:
-            batches.append([index])
-    return batches
-
-
 def score_rows(model: Any, rows: Sequence[Row], *, on_done: OnDone | None = None) -> list[Scored]:
-    """One teacher-forced pass over all rows; results in the order of `rows`."""
-    results: list[Scored | None] = [None] * len(rows)
+    """One teacher-forced pass over all rows; results in the order of `rows`.
+
+    `on_done` hears of distinct rows.
+    """
+    results: dict[Row, Scored] = {}
+    for group in plan_groups(rows):
+        results.update(score_group(model, group, on_done=on_done))
+    return [results[row] for row in rows]
+
+
+def score_group(model: Any, group: Group, *, on_done: OnDone | None = None) -> dict[Row, Scored]:
+    """One teacher-forced pass over the rows of a group."""
+    results: dict[Row, Scored] = {}
     watch = _Watch(model)
     with torch.inference_mode(), watch:
-        for batch in plan_batches([len(row.token_ids) for row in rows]):
-            for index, scored in _score_batch(model, rows, batch, watch):
-                results[index] = scored
+        shared = _Shared.read(model, group, watch) if group.prefix else None
+        for batch in group.batches:
+            results.update(_score_batch(model, batch, shared, watch))
             if on_done is not None:
                 on_done(len(batch))
-    return [item for item in results if item is not None]
+    return results
+
+
+class _Logits:
+    """Logits of consecutive positions, the first of them `begin`."""
+
+    def __init__(self, scores: torch.Tensor, *, begin: int) -> None:
+        self._scores = scores.float()
+        self._begin = begin
+        self._normalizer = torch.logsumexp(self._scores, dim=-1)
+        self._best, self._best_ids = self._scores.max(dim=-1)
+        self.is_finite = all_finite(self._scores)
+
+    def score(self, start: int, targets: Sequence[int]) -> Scored:
+        """What is thought of `targets`, the first of them at position `start`."""
+        if not targets:
+            return Scored(is_finite=True)
+        at = slice(start - self._begin, start - self._begin + len(targets))
+        normalizer = self._normalizer[at]
+        wanted = torch.tensor(targets, device=normalizer.device).unsqueeze(-1)
+        chosen = self._scores[at].gather(-1, wanted).squeeze(-1)
+        return Scored(
+            is_finite=True,
+            argmax_ids=tuple(self._best_ids[at].tolist()),
+            argmax_logprobs=tuple((self._best[at] - normalizer).tolist()),
+            token_logprobs=tuple((chosen - normalizer).tolist()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A beginning that has been read."""
+
+    n_tokens: int
+    cache: Any
+    logits: _Logits | None
+    """From the first position that a row wants; None where none wants any of them."""
+    is_finite: bool
+
+    @classmethod
+    def read(cls, model: Any, group: Group, watch: _Watch) -> _Shared:
+        n_tokens = len(group.prefix)
+        first = min(row.start for batch in group.batches for row in batch)
+        keep = torch.arange(min(first, n_tokens - 1), n_tokens, device=model.device)
+        ids = torch.tensor([group.prefix], device=model.device)
+        watch.begin([n_tokens])
+        output = model(input_ids=ids, use_cache=True, logits_to_keep=keep)
+        logits = _Logits(output.logits[0], begin=first) if first < n_tokens else None
+        is_finite = not watch.is_bad(0) and (logits is None or logits.is_finite)
+        return cls(n_tokens, output.past_key_values, logits, is_finite)
+
+    def cache_for(self, n_rows: int) -> Any:
+        """Keys and values for a batch; its own, because a pass adds to them."""
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(n_rows)
+        return cache
 
 
 def _score_batch(
-    model: Any, rows: Sequence[Row], batch: Sequence[int], watch: _Watch
-) -> Iterator[tuple[int, Scored]]:
-    width = max(len(rows[index].token_ids) for index in batch)
-    first = min(rows[index].start for index in batch)
-    ids = torch.zeros((len(batch), width), dtype=torch.long)
-    for place, index in enumerate(batch):
-        ids[place, : len(rows[index].token_ids)] = torch.tensor(rows[index].token_ids)
+    model: Any, batch: Sequence[Row], shared: _Shared | None, watch: _Watch
+) -> dict[Row, Scored]:
+    n_shared = shared.n_tokens if shared is not None else 0
+    lengths = [len(row.token_ids) - n_shared for row in batch]
+    if shared is not None and not shared.is_finite:
+        return dict.fromkeys(batch, Scored(is_finite=False))
+    first = max(0, min(row.start for row in batch) - n_shared)
+    ids = torch.zeros((len(batch), max(lengths)), dtype=torch.long)
+    for place, row in enumerate(batch):
+        ids[place, : lengths[place]] = torch.tensor(row.token_ids[n_shared:])
     device = model.device
-    watch.begin([len(rows[index].token_ids) for index in batch])
-    # The output layer is a fifth of a small model: only positions that some row needs.
-    keep = torch.arange(first, width, device=device)
-    logits = model(input_ids=ids.to(device), use_cache=False, logits_to_keep=keep).logits
-    for place, index in enumerate(batch):
-        row = rows[index]
-        begin = row.start - first
-        scores = logits[place, begin : begin + len(row.targets)].float()
-        is_finite = not watch.is_bad(place) and bool(torch.isfinite(scores).all())
-        yield index, _score(scores, row.targets) if is_finite else Scored(is_finite=False)
+    watch.begin(lengths)
+    logits = model(
+        input_ids=ids.to(device),
+        past_key_values=shared.cache_for(len(batch)) if shared is not None else None,
+        use_cache=shared is not None,
+        # The output layer is a fifth of a small model: only positions that some row needs.
+        logits_to_keep=torch.arange(first, max(lengths), device=device),
+    ).logits
+    results = {}
+    for place, row in enumerate(batch):
+        end = row.start + len(row.targets) - n_shared
+        begin = max(0, row.start - n_shared)
+        own = _Logits(
+            logits[place, begin - first : max(begin, end) - first], begin=begin + n_shared
+        )
+        is_finite = own.is_finite and not watch.is_bad(place)
+        results[row] = _join(row, shared, own) if is_finite else Scored(is_finite=False)
+    return results
 
 
-def _score(scores: torch.Tensor, targets: Sequence[int]) -> Scored:
-    if not targets:
-        return Scored(is_finite=True)
-    normalizer = torch.logsumexp(scores, dim=-1)
-    best, best_ids = scores.max(dim=-1)
-    wanted = torch.tensor(targets, device=scores.device).unsqueeze(-1)
-    chosen = scores.gather(-1, wanted).squeeze(-1)
+def _join(row: Row, shared: _Shared | None, own: _Logits) -> Scored:
+    n_early = 0 if shared is None else max(0, min(shared.n_tokens - row.start, len(row.targets)))
+    late = own.score(row.start + n_early, row.targets[n_early:])
+    if shared is None or shared.logits is None or not n_early:
+        return late
+    early = shared.logits.score(row.start, row.targets[:n_early])
     return Scored(
         is_finite=True,
-        argmax_ids=tuple(best_ids.tolist()),
-        argmax_logprobs=tuple((best - normalizer).tolist()),
-        token_logprobs=tuple((chosen - normalizer).tolist()),
+        argmax_ids=early.argmax_ids + late.argmax_ids,
+        argmax_logprobs=early.argmax_logprobs + late.argmax_logprobs,
+        token_logprobs=early.token_logprobs + late.token_logprobs,
     )
+
+
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether no value is NaN or infinite; one pass over the memory where that is so."""
+    # NaN and infinity survive a sum; a sum of finite values can overflow, so then look again.
+    total = values.sum(dtype=torch.float32)
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(values).all())
 
 
 class _Watch:
@@ -132,21 +192,21 @@ class _Watch:
         return place in self._bad
 
     def _look(self, _module: Any, _inputs: Any, output: torch.Tensor) -> None:
-        if bool(torch.isfinite(output).all()):
+        if all_finite(output):
             return
         n_rows = len(self._lengths)
         if output.ndim != 3 or output.shape[0] != n_rows:
             self._bad.update(range(n_rows))  # tokens of all rows are mixed: none can be trusted
             return
         for place, length in enumerate(self._lengths):
-            if not bool(torch.isfinite(output[place, :length]).all()):
+            if not all_finite(output[place, :length]):
                 self._bad.add(place)
 
 
 def greedy(
     model: Any, prompt: Sequence[int], n: int, *, stop_ids: frozenset[int]
 ) -> tuple[list[int], list[float]]:
-    """At most `n` greedy tokens and their logprobs; a stop token is the last one."""
+    """At most `n` greedy tokens of one prompt and their logprobs; a stop token is the last one."""
     tokens: list[int] = []
     logprobs: list[float] = []
     ids = torch.tensor([list(prompt)], device=model.device)

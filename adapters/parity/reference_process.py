@@ -1,6 +1,6 @@
 """The standalone model's own process: JSON lines in on stdin, JSON lines out on stdout.
 
-    python -m adapters.parity.reference_process [--threads N] [--device cpu]
+    python -m adapters.parity.reference_process [--threads N] [--device auto|cpu|cuda]
 
 It ends when its input ends, so it cannot outlive the process that started it for long. Whatever a
 library prints goes to stderr: stdout carries the protocol alone.
@@ -19,6 +19,7 @@ import msgspec
 
 from adapters.errors import AdapterError, ReferenceFailed
 from adapters.parity.protocol import (
+    ContinueItem,
     Failure,
     Progress,
     Reply,
@@ -69,6 +70,13 @@ def _run(operations: Reference, request: Request, emit: Emit) -> Any:
             return operations.verify(args["adapter"], items, against_base, on_progress)
         case "generate":
             return operations.generate(args["adapter"], args["prompt_token_ids"], args["n"])
+        case "continue_from":
+            starts = msgspec.convert(args["items"], list[ContinueItem])
+            return operations.continue_from(args["adapter"], starts, on_progress)
+        case "decode":
+            return operations.decode(args["token_ids"])
+        case "merge":
+            return operations.merge(args["adapter"], args["folder"])
         case _:
             raise ReferenceFailed(reason=f"unknown operation {request.op!r}")
 
@@ -87,11 +95,20 @@ def serve(operations: Reference, requests: BinaryIO, replies: BinaryIO) -> None:
         return
 
 
+def device_of(wanted: str) -> str:
+    """The torch device for `auto` (a GPU where there is one), `cpu` or `cuda`."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the process."""
     parser = argparse.ArgumentParser(description="Standalone reference of the parity gate.")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: all cores")
-    parser.add_argument("--device", default="cpu", help="torch device of the model")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args(argv)
     # Before the heavy imports: they, too, may print.
     replies = os.fdopen(os.dup(1), "wb")
@@ -107,7 +124,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.disable_progress_bar()
     if options.threads > 0:
         torch.set_num_threads(options.threads)
-    serve(Reference(device=options.device), sys.stdin.buffer, replies)
+    # "highest": no TF32 on a GPU. It keeps 10 bits of a float32's 23, so float32 would resolve no
+    # more than float16 does, and the gate's float32 thresholds would measure the hardware.
+    torch.set_float32_matmul_precision("highest")
+    serve(Reference(device=device_of(options.device)), sys.stdin.buffer, replies)
 
 
 if __name__ == "__main__":
