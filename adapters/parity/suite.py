@@ -81,7 +81,7 @@ class Case:
         for message in reversed(self.messages or ()):
             if message["role"] != "tool":
                 return False
-            if is_tool_error(message["content"]):
+            if is_tool_error(message.get("content")):
                 return True
         return False
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from adapters.parity.suite import Suite, build_suite, iter_lines
 from adapters.parity.suite_expect import room_for
-from adapters.parity.suite_fields import invalid, read_object, short
+from adapters.parity.suite_fields import invalid, read_object, read_tools, short
 
 MAX_VALUES = 512
 """Most whole values that one argument's choices may stand for; the leaderboard's own need 128."""
@@ -74,12 +74,14 @@ def _rows(
         raw = read_object(line, text)
         messages = _messages(line, raw.get("question"))
         functions = _functions(line, raw.get("function"))
+        # Before the answers, which are read by these schemas.
+        tools = read_tools(line, [_tool(line, i, item) for i, item in enumerate(functions)])
         case_id = raw.get("id")
         category = _category(case_id)
         row: Row = {
             "id": case_id,
             "messages": messages,
-            "tools": [_tool(line, i, function) for i, function in enumerate(functions)],
+            "tools": list(tools),
             "segment": segment or category,
         }
         expect = _expect(line, str(case_id), category, gold, functions)
@@ -167,7 +169,7 @@ def _expect(
     if not isinstance(calls, list):
         fix = "write a list of {function: {argument: [allowed values]}}"
         raise invalid(answer_line, "ground_truth", f"found {short(calls)}", fix)
-    schemas = {str(item.get("name")): item.get("parameters") for item in functions}
+    schemas = {item["name"]: item.get("parameters", {}) for item in functions}
     return {
         "tool_calls": [
             _call(answer_line, f"ground_truth[{index}]", call, schemas)
@@ -184,26 +186,25 @@ def _call(line: int, at: str, raw: Any, schemas: Mapping[str, Any]) -> Row:
     if name not in schemas:
         fix = f"name one of the question's functions: {', '.join(sorted(schemas))}"
         raise invalid(line, at, f"no function {short(name)} in the question", fix)
-    schema = schemas[name] if isinstance(schemas[name], dict) else {}
     call: Row = {"name": name, "arguments": {}, "alternatives": {}, "optional": []}
     for argument, allowed in choices.items():
         if not isinstance(allowed, list):
             fix = "write a list of allowed values"
             raise invalid(line, f"{at}.{name}.{argument}", f"found {short(allowed)}", fix)
         values = _whole_values(line, f"{at}.{name}.{argument}", allowed)
-        _add_argument(call, argument, values, may_leave_out=_LEFT_OUT in allowed, schema=schema)
+        _add_argument(
+            call, argument, values, may_leave_out=_LEFT_OUT in allowed, schema=schemas[name]
+        )
     return {key: value for key, value in call.items() if value or key == "arguments"}
 
 
 def _add_argument(
     call: Row, argument: str, values: list[Any], *, may_leave_out: bool, schema: Mapping[str, Any]
 ) -> None:
-    kinds = schema.get("properties")
-    kind = kinds.get(argument, {}).get("type") if isinstance(kinds, dict) else None
-    is_known = not isinstance(kinds, dict) or argument in kinds
-    if may_leave_out and not is_known:
+    properties = schema.get("properties", {})
+    if may_leave_out and argument not in properties:
         return  # The checker refuses an argument that the schema does not have.
-    if may_leave_out and _TYPES.get(str(kind)) == "string":
+    if may_leave_out and _is_text(properties[argument]):
         values = [*values, _LEFT_OUT]  # For texts the mark is a right value too.
     is_optional = may_leave_out and argument not in schema.get("required", ())
     if not values:
@@ -214,6 +215,10 @@ def _add_argument(
         call["arguments"][argument], values = values[0], values[1:]
     if values:
         call["alternatives"][argument] = values
+
+
+def _is_text(schema: Any) -> bool:
+    return isinstance(schema, dict) and _TYPES.get(str(schema.get("type"))) == "string"
 
 
 def _whole_values(line: int, at: str, allowed: Sequence[Any]) -> list[Any]:

@@ -107,8 +107,8 @@ def _short_limits(suite: Suite) -> Iterator[SuiteNote]:
         worst = max(cut, key=lambda case: needed[case.id])
         yield SuiteNote(
             SuiteNoteCode.MAX_TOKENS_BELOW_GOLD,
-            f"{_cases(len(cut))} cannot be answered as the gold says within max_tokens: "
-            f"{worst.id!r} has {worst.max_tokens} and needs about {needed[worst.id]}.",
+            f"{_cases(len(cut))} with max_tokens below the gold answer's length: {worst.id!r} has "
+            f"{worst.max_tokens} and needs about {needed[worst.id]}.",
             "raise max_tokens of these cases",
             case_ids=tuple(case.id for case in cut),
         )
@@ -136,8 +136,8 @@ def _duplicates(suite: Suite) -> Iterator[SuiteNote]:
         n_extra = sum(len(ids) - 1 for ids in groups)
         yield SuiteNote(
             SuiteNoteCode.DUPLICATE_PROMPT,
-            f"{_cases(n_extra)} ask what another case asks already, as {_names(groups[0])} do: "
-            "intervals come out narrower than the suite deserves.",
+            f"{_cases(n_extra)} of {len(suite.cases)} with the question of an earlier case, first "
+            f"{_names(groups[0])}: intervals come out narrower than the suite deserves.",
             "keep one of each",
             case_ids=tuple(case_id for ids in groups for case_id in ids),
         )
@@ -149,8 +149,8 @@ def _unknown_arguments(suite: Suite) -> Iterator[SuiteNote]:
         first, names = next(iter(found.items()))
         yield SuiteNote(
             SuiteNoteCode.UNKNOWN_ARGUMENT,
-            f"{_cases(len(found))} expect arguments that the tool's parameters do not list: "
-            f"{first!r} expects {_names(names)}.",
+            f"{_cases(len(found))} with a gold argument that the tool's parameters do not list: "
+            f"{_names(names)} in {first!r}.",
             "correct the gold call, or the tool's parameters",
             case_ids=tuple(found),
         )
@@ -176,7 +176,7 @@ def _no_questions(suite: Suite) -> Iterator[SuiteNote]:
     if ids:
         yield SuiteNote(
             SuiteNoteCode.ENDS_WITH_ASSISTANT,
-            f"{_cases(len(ids))} end with a message of the assistant, as {ids[0]!r} does.",
+            f"{_cases(len(ids))} with a last message of the assistant, first {ids[0]!r}.",
             "remove the last message; where it is the right answer, write it as expect",
             case_ids=ids,
         )
