@@ -11,6 +11,16 @@ from typing import Any
 from adapters.parity.scoring.dates import iso_date
 from bench.bfcl.leaderboard import Calls, Question
 
+SPELLINGS = frozenset(
+    {
+        *("capitals", "small letters", "full stop behind", "hyphen for blank", "quotes around"),
+        *("blanks doubled", "line break for blank", "number as text", "whole number as float"),
+        *("float as whole number", "boolean as text", "date in words", "date in ISO form"),
+        *("date with slashes", "null"),
+    }
+)
+"""Changes of how something is written; all others change what is meant, or nothing."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -19,6 +29,11 @@ class Answer:
     kind: str
     calls: Calls
     argument: tuple[str, str] | None = None
+
+    @property
+    def is_respelt(self) -> bool:
+        """Whether the change is one of writing alone."""
+        return self.kind.rpartition(": ")[2] in SPELLINGS
 
     @property
     def value(self) -> Any:

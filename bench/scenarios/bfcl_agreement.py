@@ -32,6 +32,7 @@ class Tally:
 
     n: Counter[str] = field(default_factory=Counter)
     n_agreed: Counter[str] = field(default_factory=Counter)
+    meant: Counter[str] = field(default_factory=Counter)
     by_kind: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     by_reason: Counter[str] = field(default_factory=Counter)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -60,6 +61,7 @@ def compare_verdicts(questions: Iterable[Question]) -> Tally:
 
 def _count(tally: Tally, question: Question, answer: Answer, *, ours: bool, theirs: bool) -> None:
     tally.n[question.category] += 1
+    tally.meant.update(n=not answer.is_respelt, agreed=not answer.is_respelt and ours == theirs)
     row = tally.by_kind[answer.kind]
     row["n"] += 1
     row["ours"] += ours
@@ -90,6 +92,7 @@ def to_json(tally: Tally) -> dict[str, Any]:
         "bfcl_eval": version("bfcl-eval"),
         "n_answers": tally.n.total(),
         "agreement": round(tally.agreement, 5),
+        "not_respelt": dict(tally.meant),
         "categories": {
             name: {"n": n, "agreement": round(tally.n_agreed[name] / n, 5)}
             for name, n in sorted(tally.n.items())
@@ -114,6 +117,9 @@ def main() -> None:
     tally = compare_verdicts(q for name in options.categories for q in load_questions(name))
     result = to_json(tally)
     print(f"{result['n_answers']} answers, same verdict on {tally.agreement:.2%}")
+    print(
+        f"{tally.meant['agreed']} of the {tally.meant['n']} that are not merely written otherwise"
+    )
     for name, row in result["categories"].items():
         print(f"  {name:<18} {row['n']:>6}  {row['agreement']:.2%}")
     for name, row in result["reasons"].items():
