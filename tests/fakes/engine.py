@@ -78,6 +78,7 @@ class FakeEngine:
         self.model, self.link, self.faults = model, link, Faults()
         self.engine_id, self.fleet, self.url = engine_id, fleet, "http://unserved"
         self.is_ready = True
+        self.dtype = "float32"
         self.snapshot: FleetSnapshot | None = None
         self.seen: set[str] = set()
         """Every version name that any snapshot ever showed to this engine."""
@@ -132,7 +133,7 @@ class FakeEngine:
             engine_id=self.engine_id,
             url=self.url,
             build="fake engine 1",
-            dtype="float32",
+            dtype=self.dtype,
             revision=self.snapshot.revision if self.snapshot else -1,
             is_ready=self.is_ready,
             started_at=self._started_at,

@@ -30,6 +30,7 @@ from serving.controller.lifecycle import State
 from serving.controller.registry.tables import VersionRow
 from serving.controller.steps.asked import Asked
 from serving.controller.steps.candidate import (
+    CandidateRefused,
     Served,
     ask_candidate,
     ask_other,
@@ -44,6 +45,15 @@ _FLOOR_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Recheck:
+    """A measurement of a version in service, on engines of one build."""
+
+    build: str
+    number: int
+    """Keeps its results apart from those of other measurements of the same attempt."""
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One evaluation's fixed facts."""
 
@@ -52,6 +62,7 @@ class Case:
     asked: Asked
     alone: Alone
     policy: GatePolicy
+    recheck: Recheck | None = None
 
     @property
     def is_contaminated(self) -> bool:
@@ -103,6 +114,7 @@ async def measure_on_engine(
         EngineCallError, NoEngine, ReferenceFailed, StoreUnavailable: it could not be measured.
     """
     served = await _candidate(context, case, stages)
+    _check_dtype(case, served.engine)
     live_name, live = await _live(context, case, stages, engine=served.engine)
     floor = await _noise_floor(context, case, stages, engine=served.engine)
     answers = served.answers
@@ -119,19 +131,32 @@ async def measure_on_engine(
     return served.engine, inputs
 
 
+def _check_dtype(case: Case, engine: EngineReport) -> None:
+    alone = case.alone.base.dtype
+    if engine.dtype != alone:
+        text = (
+            f"engine {engine.engine_id} computes in {engine.dtype}, the standalone model in "
+            f"{alone}: start both with one --dtype"
+        )
+        raise CandidateRefused("dtypes_differ", text, is_against=False)
+
+
 async def _candidate(context: StepContext, case: Case, stages: Stages) -> Served:
     row, policy = case.row, case.policy
     # Of this version and attempt alone: a new attempt is asked for to measure again.
     parts = case.parts(
         version=row.id, attempt=row.attempt, repeats=policy.repeats, seed=policy.seed
     )
+    build = None
+    if case.recheck is not None:
+        build, parts = case.recheck.build, {**parts, "recheck": case.recheck.number}
     if not await stages.has("candidate", parts, Served):
-        await stages.run("load", lambda: wait_for_candidate(context, row, stages))
+        await stages.run("load", lambda: wait_for_candidate(context, row, stages, build=build))
     return await stages.once(
         "candidate",
         parts,
         Served,
-        lambda: ask_candidate(context, row, case.alone.prompts, stages, policy=policy),
+        lambda: ask_candidate(context, row, case.alone.prompts, stages, policy=policy, build=build),
         is_for_all=False,
     )
 
@@ -140,6 +165,9 @@ async def _live(
     context: StepContext, case: Case, stages: Stages, *, engine: EngineReport
 ) -> tuple[str | None, tuple[CandidateAnswer, ...]]:
     """The same adapter's live version on the same cases; nothing without gold or without it."""
+    if case.recheck is not None:
+        # The question is whether this version is still itself, not whether a later one is better.
+        return None, ()
     if not any(item.expect is not None for item in case.asked.suite.cases):
         return None, ()
     proven = {item.name for item in engine.versions if item.state is VersionState.PROVEN}

@@ -55,7 +55,8 @@ async def examine_alone(
         StoreUnavailable: the store does not answer.
     """
     reference = context.reference
-    base = await reference.load_base(str(context.settings.model), dtype=context.dtype)
+    dtype = await _dtype(context)
+    base = await reference.load_base(str(context.settings.model), dtype=dtype)
     parts = {
         "base": base.revision,
         "model": base.model,
@@ -68,6 +69,19 @@ async def examine_alone(
     return await stages.once(
         "reference", parts, Alone, lambda: _examine(context, folder, prompts, stages, base)
     )
+
+
+async def _dtype(context: StepContext) -> str:
+    """The number type that the engines compute in: two types differ by more than serving does.
+
+    vLLM may choose another than the base's own (a float32 base in bfloat16), so what an engine
+    reports is asked first; without any, the settings and the base's files decide.
+    """
+    if context.settings.dtype != "auto":
+        return context.dtype
+    engines = await context.repository.fleet.engines()
+    newest = max(engines, key=lambda engine: engine.seen_at, default=None)
+    return context.dtype if newest is None else newest.report.dtype
 
 
 async def _examine(
