@@ -27,7 +27,6 @@ def mcnemar_p(n_worse: int, n_better: int) -> float:
     return min(1.0, 2.0 * min(worse_p(n_worse, n_better), worse_p(n_better, n_worse)))
 
 
-@lru_cache(maxsize=65536)
 def worse_p(n_worse: int, n_better: int) -> float:
     """One-sided exact McNemar test: P(X >= n_worse) for X ~ Binomial(n_worse + n_better, 1/2).
 
@@ -38,6 +37,12 @@ def worse_p(n_worse: int, n_better: int) -> float:
     """
     if n_worse < 0 or n_better < 0:
         raise ValueError(f"{n_worse} worse and {n_better} better")
+    # Integers of numpy would overflow, and be found in the cache by later calls.
+    return _fair_tail(int(n_worse), int(n_better))
+
+
+@lru_cache(maxsize=65536)
+def _fair_tail(n_worse: int, n_better: int) -> float:
     n = n_worse + n_better
     # P(X >= n_worse) = P(X <= n_better); the shorter side is summed.
     n_terms = min(n_better, n_worse - 1)

@@ -136,7 +136,7 @@ def seed_of(seed: int, *parts: str) -> int:
 
 def _changes(pairs: Sequence[PairedScore]) -> list[float]:
     """after - before of each pair, ascending; exactly 0 where the scores are the same."""
-    changes = (pair.after - pair.before for pair in pairs)
+    changes = (float(pair.after) - float(pair.before) for pair in pairs)
     return sorted(0.0 if abs(change) < _EQUAL else change for change in changes)
 
 

@@ -18,7 +18,7 @@ POWER = 0.8
 """Probability with which a drop of the minimum detectable effect is found; a convention."""
 _TAIL_SDS = 9.0
 """Discordant counts further than this from the expected one have a probability under 1e-15."""
-_PRECISION = 1e-7
+_PRECISION = 1e-6
 """Of an effect, as a share of the cases."""
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ def drop_power(
         ValueError: probabilities that cannot be.
     """
     discordance = p_worse + p_better
-    if min(p_worse, p_better) < 0.0 or discordance > 1.0 + 1e-12 or not 0.0 < alpha < 1.0:
+    if not (min(p_worse, p_better) >= 0.0 and discordance <= 1.0 + 1e-12 and 0.0 < alpha < 1.0):
         raise ValueError(f"{p_worse} worse, {p_better} better at level {alpha}")
     if n <= 0 or discordance <= 0.0:
         return 0.0
@@ -80,8 +80,11 @@ def minimum_detectable_effect(
         raise ValueError(f"a discordance lies between 0 and 1, not {discordance}")
     if discordance == 0.0:
         return clopper_pearson_upper(0, n, confidence=confidence)
-    alpha = (1.0 - confidence) / 2.0 / n_tests
+    return _least_drop(n, discordance, (1.0 - confidence) / 2.0 / n_tests, margin)
 
+
+@lru_cache(maxsize=1024)
+def _least_drop(n: int, discordance: float, alpha: float, margin: float) -> float | None:
     def power(drop: float) -> float:
         both = max(discordance, drop)
         p_worse = (both + drop) / 2.0

@@ -36,7 +36,6 @@ def binomial_at_least(k: int, n: int, p: float) -> float:
     return _regularised_beta(float(k), n - k + 1.0, p, 1.0 - p)
 
 
-@lru_cache(maxsize=4096)
 def clopper_pearson_upper(n_events: int, n: int, *, confidence: float) -> float | None:
     """Exact one-sided upper bound of a proportion; None where n is 0.
 
@@ -54,8 +53,7 @@ def clopper_pearson_upper(n_events: int, n: int, *, confidence: float) -> float 
         return 1.0
     if n_events == 0:
         return -math.expm1(math.log1p(-confidence) / n)
-    alpha = 1.0 - confidence
-    return _root(lambda p: binomial_at_most(n_events, n, p) > alpha, n_events / n, 1.0)
+    return _upper_root(n_events, n, 1.0 - confidence)
 
 
 def clopper_pearson_lower(n_events: int, n: int, *, confidence: float) -> float | None:
@@ -69,8 +67,7 @@ def clopper_pearson_lower(n_events: int, n: int, *, confidence: float) -> float 
         return None
     if n_events == 0:
         return 0.0
-    alpha = 1.0 - confidence
-    return _root(lambda p: binomial_at_least(n_events, n, p) <= alpha, 0.0, n_events / n)
+    return _lower_root(n_events, n, 1.0 - confidence)
 
 
 def clopper_pearson_interval(n_events: int, n: int, *, confidence: float) -> Interval | None:
@@ -90,6 +87,16 @@ def _check(n_events: int, n: int, confidence: float) -> None:
     check_confidence(confidence)
     if not 0 <= n_events <= n:
         raise ValueError(f"{n_events} events of {n}")
+
+
+@lru_cache(maxsize=4096)
+def _upper_root(n_events: int, n: int, alpha: float) -> float:
+    return _root(lambda p: binomial_at_most(n_events, n, p) > alpha, n_events / n, 1.0)
+
+
+@lru_cache(maxsize=4096)
+def _lower_root(n_events: int, n: int, alpha: float) -> float:
+    return _root(lambda p: binomial_at_least(n_events, n, p) <= alpha, 0.0, n_events / n)
 
 
 def _root(is_left: Callable[[float], bool], low: float, high: float) -> float:
