@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from adapters.parity.scoring.bare_calls import without_call_suffix
 from adapters.parity.scoring.call_shapes import read_call, read_calls
 from adapters.parity.scoring.json_values import decode_answer, decode_at
 from adapters.parity.scoring.parsed import Malformed, ParsedAnswer, ParsedCall, assemble
@@ -94,7 +95,7 @@ def _read_llama_part(part: str) -> tuple[_Items, int]:
     if first is None:
         return [Malformed("ends too early")], len(part)
     if part[first.start()] != "{" and not part[first.start() :].startswith("[{"):
-        return [_without_call_suffix(item) for item in parse_call_list(part)], len(part)
+        return [without_call_suffix(item) for item in parse_call_list(part)], len(part)
     items: _Items = []
     position = first.start()
     while True:
@@ -109,12 +110,6 @@ def _read_llama_part(part: str) -> tuple[_Items, int]:
         if following is None:
             return items, len(part)
         position = following.start()
-
-
-def _without_call_suffix(item: ParsedCall | Malformed) -> ParsedCall | Malformed:
-    if isinstance(item, ParsedCall) and item.name.endswith(".call"):
-        return ParsedCall(item.name.removesuffix(".call"), item.arguments)
-    return item
 
 
 def _joined(pieces: list[str]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from adapters.parity.scoring.bare_calls import parse_bare
 from adapters.parity.scoring.call_shapes import call_objects, read_call
 from adapters.parity.scoring.json_values import FoundValue, iter_values
 from adapters.parity.scoring.marked_calls import parse_marked
@@ -46,10 +47,7 @@ def parse_tool_calls(
     if tool_calls:
         return assemble(map(read_call, tool_calls), syntax="openai", content=text)
     said = without_thought(text)
-    marked = parse_marked(said)
-    if marked is not None:
-        return marked
-    return _parse_unmarked(said)
+    return parse_marked(said) or parse_bare(said) or _parse_unmarked(said)
 
 
 @dataclass(frozen=True, slots=True)

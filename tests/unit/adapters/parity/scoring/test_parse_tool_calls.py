@@ -185,3 +185,21 @@ def test_pythonic_values_become_json_values():
             },
         ),
     )
+
+
+def test_calls_are_read_without_the_special_tokens_that_marked_them():
+    named = parse_tool_calls('f{"a": 1}\ng{"b": "x"}')
+    built_in = parse_tool_calls('g.call(b="x")')
+
+    assert (named.calls, named.syntax) == ((F, G), "mistral")
+    assert (built_in.calls, built_in.syntax) == ((G,), "llama")
+    assert parse_tool_calls('f{"a": 1}g{"b":').calls == (F,)
+    assert parse_tool_calls('f{"a": 1}g{"b":').problem == "the call ends too early"
+
+
+@pytest.mark.parametrize(
+    "text", ['json{"a": 1}', 'f{"a": 1} is code', 'see f{"a": 1}', "f{x}", "do.call(it), please()"]
+)
+def test_what_only_begins_like_a_bare_call_is_text(text):
+    assert parse_tool_calls(text).calls == ()
+    assert parse_tool_calls(text).problem is None
