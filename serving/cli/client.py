@@ -22,6 +22,7 @@ Json = dict[str, Any]
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0, write=120.0)
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+_AS_EVENTS = {"Accept": "text/event-stream"}
 _FIX_BY_STATUS = {
     401: "Set LORAPLANE_TOKEN (or --token) to the admin token (DATA_DIR/admin-token) or a key.",
     403: "Use the admin token, or a key with the needed scope.",
@@ -131,11 +132,10 @@ class ControllerClient:
     def follow_events(self, **params: Any) -> Iterator[Json]:
         """Audit events as they happen; ends when the controller closes the stream."""
         given = {key: value for key, value in params.items() if value is not None}
-        headers = {"Accept": "text/event-stream"}
         timeout = httpx.Timeout(30.0, read=None)
         try:
             with self._http.stream(
-                "GET", "/v1/events", params=given, headers=headers, timeout=timeout
+                "GET", "/v1/events", params=given, headers=_AS_EVENTS, timeout=timeout
             ) as response:
                 if response.is_error:
                     response.read()
@@ -145,6 +145,24 @@ class ControllerClient:
                         yield json.loads(line.removeprefix("data:"))
         except httpx.TransportError as exc:
             raise Unreachable(url=self.url, reason=type(exc).__name__) from exc
+
+    def version_events(self, version_path: str) -> Iterator[tuple[str, Json]]:
+        """(event, data) of a version as the controller streams them, until the event `end`.
+
+        A heartbeat repeats the last event, so that its reader can look at the clock. A controller
+        that does not stream, refuses, or goes away ends the events early, whatever the cause: who
+        reads on asks for the version itself, and hears of the cause there.
+        """
+        timeout = httpx.Timeout(30.0, connect=5.0)
+        try:
+            with self._http.stream(
+                "GET", version_path, headers=_AS_EVENTS, timeout=timeout
+            ) as response:
+                kind = response.headers.get("content-type", "")
+                if response.is_success and kind.startswith("text/event-stream"):
+                    yield from _read_events(response.iter_lines())
+        except (httpx.TransportError, httpx.InvalidURL, ValueError):
+            return
 
     def _send(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         try:
@@ -165,6 +183,25 @@ class ControllerClient:
             raise ServerFailed(url=self.url, status=response.status_code, detail=detail)
         fix = _FIX_BY_STATUS.get(response.status_code, "")
         raise RequestRefused(status=response.status_code, problem=problem, fix=fix)
+
+
+def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, Json]]:
+    """Server-Sent Events that hold one line of JSON each; after `end` nothing is read.
+
+    Raises:
+        ValueError: the data is not JSON.
+    """
+    name, last = "message", None
+    for line in lines:
+        if line.startswith("event:"):
+            name = line.removeprefix("event:").strip()
+        elif line.startswith("data:"):
+            last = (name, json.loads(line.removeprefix("data:")))
+            yield last
+            if name == "end":
+                return
+        elif line.startswith(":") and last is not None:
+            yield last
 
 
 def _problem(response: httpx.Response) -> Json:

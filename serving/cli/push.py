@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress
 
 from adapters.identity import AdapterName, TenantId, VersionId
 from serving.cli import suite_views, views
 from serving.cli.client import ControllerClient, Json
-from serving.cli.errors import RequestRefused, TookTooLong, UsageError_, VerdictRefused
+from serving.cli.errors import RequestRefused, UsageError_, VerdictRefused
+from serving.cli.following import REFUSED, follow, progress_bars
 from serving.cli.options import (
     DEFAULT_URL,
     AsJson,
@@ -33,15 +27,6 @@ from serving.cli.suite import Training, store_suite
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors", "loraplane_fingerprint.json")
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
-_POLL_SECONDS = 0.5
-_REFUSED = frozenset({"rejected", "failed", "inconclusive"})
-_SETTLED = _REFUSED | {"live", "superseded", "retired"}
-_STAGES = {
-    "uploading": "checks",
-    "validating": "checks",
-    "evaluating": "gate",
-    "staging": "staging on every ready engine",
-}
 
 
 def push(
@@ -90,7 +75,7 @@ def push(
         views.print_json(version)
     else:
         views.out.print(f"{tenant}/{adapter}@{_number(version)}: {version.get('state')}")
-    if version.get("state") in _REFUSED:
+    if version.get("state") in REFUSED:
         raise VerdictRefused({"name": f"{tenant}/{adapter}@{_number(version)}", **version})
 
 
@@ -121,61 +106,6 @@ def artifact_files(folder: Path) -> list[Path]:
             fix="Give the folder that save_pretrained wrote, or a .tar, .tar.gz or .zip of it.",
         )
     return found
-
-
-def follow(
-    client: ControllerClient,
-    version: VersionId,
-    *,
-    progress: Progress,
-    timeout_seconds: float,
-    is_manual: bool = False,
-) -> Json:
-    """Show a version's way until it is live, refused, or (manual) waiting for `promote`.
-
-    Raises:
-        TookTooLong: it is still on its way; that is no refusal.
-    """
-    deadline = time.monotonic() + timeout_seconds
-    bars = _StageBars(progress)
-    while True:
-        shown: Json = client.fetch(version_path(version))
-        state = str(shown.get("state"))
-        bars.show(state, shown)
-        if state in _SETTLED or (is_manual and state == "passed"):
-            bars.finish()
-            return shown
-        if time.monotonic() > deadline:
-            raise TookTooLong(what=f"The way of {version} to live", seconds=timeout_seconds)
-        time.sleep(_POLL_SECONDS)
-
-
-class _StageBars:
-    """One bar for each stage that a version passes through."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._label = ""
-        self._bar: Any = None
-
-    def show(self, state: str, version: Json) -> None:
-        at = version.get("progress") or {}
-        stage = str(at.get("stage") or "")
-        base = _STAGES.get(state)
-        if base is None:
-            return
-        label = f"{base}: {stage}" if stage and stage != base else base
-        if label != self._label:
-            self.finish()
-            self._label, self._bar = label, self._progress.add_task(label, total=None, note="")
-        done, total = at.get("done"), at.get("total")
-        note = f"{done}/{total}" if total else "; ".join(views.reasons_of(version))[:80]
-        self._progress.update(self._bar, completed=done or 0, total=total, note=note)
-
-    def finish(self) -> None:
-        if self._bar is not None:
-            self._progress.update(self._bar, total=1, completed=1, note="done")
-            self._bar = None
 
 
 def _upload(
@@ -211,19 +141,6 @@ def _suite_name(
     if training is not None and not is_quiet:
         suite_views.print_contamination(stored.get("contamination"))
     return str(stored["name"])
-
-
-def progress_bars(*, hidden: bool) -> Progress:
-    """Bars on standard error, so that standard output is the answer alone."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-        console=views.err,
-        disable=hidden,
-    )
 
 
 def _number(version: Json) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from serving.cli import views
 from serving.cli.client import ControllerClient, Json
+from serving.cli.following import follow, progress_bars
 from serving.cli.options import (
     DEFAULT_URL,
     AdapterArgument,
@@ -22,7 +23,6 @@ from serving.cli.options import (
     read_version,
     version_path,
 )
-from serving.cli.push import follow, progress_bars
 
 
 def ls(

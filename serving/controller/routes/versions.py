@@ -16,6 +16,7 @@ from serving.controller.context import ControllerContext
 from serving.controller.errors import NotFound, RequestInvalid
 from serving.controller.registry.moves import version_id
 from serving.controller.registry.versions import Upload
+from serving.controller.routes import version_events
 from serving.controller.routes.bounded import BoundedRoute
 from serving.controller.schemas import PromoteIn, ReasonIn, VersionOut
 from serving.controller.uploads import Uploads
@@ -118,12 +119,21 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-@router.get("/{number}")
+@router.get("/{number}", response_model=VersionOut)
 async def show_version(
-    tenant: str, adapter: str, number: int, context: Context, _caller: Reader
-) -> VersionOut:
-    """One version, and what the engines say of it."""
+    tenant: str,
+    adapter: str,
+    number: int,
+    request: Request,
+    context: Context,
+    _caller: Reader,
+    accept: Annotated[str, Header()] = "*/*",
+) -> VersionOut | Response:
+    """One version, and what the engines say of it; its way with `Accept: text/event-stream`."""
     row = await context.repository.versions.find(version_id(tenant, adapter, number))
+    if version_events.MEDIA_TYPE in accept:
+        token = request.headers["authorization"].partition(" ")[2].strip()
+        return version_events.stream_version(context, row, token=token)
     return VersionOut.of(row, await context.repository.fleet.engines())
 
 

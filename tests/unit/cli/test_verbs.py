@@ -19,7 +19,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ControllerApi]:
     with running_controller_api() as started:
         monkeypatch.setenv("LORAPLANE_URL", started.url)
         monkeypatch.setenv("LORAPLANE_TOKEN", ADMIN)
-        monkeypatch.setattr("serving.cli.push._POLL_SECONDS", 0.01)
+        monkeypatch.setattr("serving.cli.following._POLL_SECONDS", 0.01)
         yield started
 
 
