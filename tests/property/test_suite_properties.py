@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +27,6 @@ from adapters.parity.suite_import import import_bfcl, import_openai_messages
 from adapters.parity.suite_review import review_suite
 from adapters.parity.suite_sample import allocate, read_traffic, sample_suite
 
-# Words of the formats, so that random objects get past the first check.
 NAMES = [
     *("id", "messages", "prompt", "tools", "segment", "max_tokens", "expect", "role", "content"),
     *("tool_calls", "json", "text", "any_of", "match", "name", "arguments", "alternatives"),
@@ -36,10 +38,9 @@ scalars = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-3, 9000),
-    st.floats(),
-    st.sampled_from(WORDS),
+    st.floats(-1e9, 1e9),
+    st.sampled_from([*WORDS, math.nan, math.inf, "\ud800"]),
     st.text(max_size=4),
-    st.just("\ud800"),
 )
 values = st.recursive(
     scalars,
@@ -49,45 +50,56 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
-arguments = st.dictionaries(st.sampled_from("abc"), values, max_size=2)
-calls = st.fixed_dictionaries(
-    {"name": st.sampled_from(["f", "g"]) | values, "arguments": arguments | values},
-    optional={
-        "alternatives": st.dictionaries(st.sampled_from("abc"), st.lists(values, max_size=2)),
-        "optional": st.lists(st.sampled_from("abc"), max_size=2) | values,
-    },
-)
-choices = st.one_of(
-    st.fixed_dictionaries({"tool_calls": st.lists(calls, max_size=2)}),
-    st.fixed_dictionaries({"json": values}),
-    st.fixed_dictionaries({"text": st.text(max_size=3)}, optional={"match": values}),
-    values,
-)
-functions = st.fixed_dictionaries(
-    {"name": st.sampled_from(["f", "g"]) | values}, optional={"parameters": values}
-)
-messages = st.fixed_dictionaries(
-    {"role": st.sampled_from(["user", "assistant", "tool"]) | values},
-    optional={"content": st.text(max_size=5) | values, "tool_calls": st.lists(calls) | values},
-)
-cases = st.fixed_dictionaries(
-    {"id": st.text(min_size=1, max_size=3) | values},
-    optional={
-        "messages": st.lists(messages, max_size=3) | values,
-        "prompt": st.text(max_size=3) | values,
-        "tools": st.lists(
-            st.fixed_dictionaries({"type": st.just("function"), "function": functions}), max_size=2
-        )
-        | values,
-        "segment": values,
-        "max_tokens": values,
-        "expect": choices | st.fixed_dictionaries({"any_of": st.lists(choices, max_size=2)}),
-        "question": st.lists(st.lists(messages, max_size=2), max_size=2) | values,
-        "function": st.lists(functions, max_size=2) | values,
-        "ground_truth": st.lists(st.dictionaries(st.sampled_from("fg"), arguments | values))
-        | values,
-    },
-)
+CALL = {"name": "f", "arguments": {"a": 1}, "alternatives": {"a": [2]}, "optional": ["a"]}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+FUNCTION = {"name": "f", "description": "d", "parameters": SCHEMA}
+SPOKEN_CALL = {"id": "1", "function": {"name": "f", "arguments": '{"a": 1}'}}
+MESSAGES = [
+    {"role": "user", "content": [{"type": "text", "text": "go"}]},
+    {"role": "assistant", "content": None, "tool_calls": [SPOKEN_CALL]},
+    {"role": "tool", "content": '{"error": "down"}'},
+]
+EXPECT = {"any_of": [{"text": "x", "match": "exact"}, {"json": {"a": 1}}, {"tool_calls": [CALL]}]}
+VALID = {
+    "id": "simple_0",
+    "messages": MESSAGES,
+    "tools": [{"type": "function", "function": FUNCTION}],
+    "segment": "s",
+    "max_tokens": 40,
+    "expect": EXPECT,
+}
+ANSWERED = {"messages": [*MESSAGES, {"role": "assistant", "tool_calls": [SPOKEN_CALL]}]}
+QUESTION = {
+    "id": "simple_0",
+    "question": [MESSAGES[:1]],
+    "function": [FUNCTION],
+    "ground_truth": [{"f": {"a": ["x", "", {"k": ["", 1]}]}}],
+}
+
+
+def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a JSON value but the whole."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in inner:
+        yield (*at, key)
+        if isinstance(item, dict | list):
+            yield from paths(item, (*at, key))
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> dict[str, Any]:
+    """A right line of one of the formats with up to two places changed or taken away."""
+    row: dict[str, Any] = copy.deepcopy(draw(st.sampled_from([VALID, ANSWERED, QUESTION])))
+    for _ in range(draw(st.integers(0, 2))):
+        *way, last = draw(st.sampled_from(list(paths(row))))
+        place = functools.reduce(lambda inner, key: inner[key], way, row)
+        if draw(st.booleans()):
+            place[last] = draw(values)
+        else:
+            del place[last]
+        if not row:
+            break
+    return row
 
 
 def encode(rows: list[Any]) -> bytes:
@@ -95,7 +107,8 @@ def encode(rows: list[Any]) -> bytes:
 
 
 files = st.one_of(
-    st.lists(cases | values, max_size=3).map(encode),
+    damaged().map(lambda row: encode([row])),
+    st.lists(damaged() | values, max_size=3).map(encode),
     st.binary(max_size=30),
     st.text(max_size=30).map(lambda text: text.encode(errors="replace")),
 )
