@@ -6,6 +6,7 @@ not grow with it. Method: Mining of Massive Datasets, chapter 3; index and signa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from adapters.parity.contamination import ContaminationRules
 from adapters.parity.shingles import Keys, jaccard, normalise, shingle_keys, shingle_set
 
 _SEED = 1
+_MAX_TAIL = 1e-9
+"""Share of the pairs at the lowest threshold that the count of equal signature values may drop;
+nothing beside what the bands miss (`Banding.miss_probability`)."""
 _SLICE = 512
 """Shingles permuted at once: 512 x 256 values of 4 bytes stay in a core's cache."""
 
@@ -45,12 +49,16 @@ class NearDuplicates:
         joined = np.concatenate([*keys, np.empty(0, np.uint64)])
         self._known, numbers = np.unique(joined, return_inverse=True)
         self._numbers = np.split(numbers, np.cumsum(self._sizes)[:-1]) if keys else []
-        self._is_present = np.zeros(len(self._known) + 1, bool)
+        self._is_present = np.zeros(len(self._known), np.int32)
         self._signer = Signer(rules.num_perm)
         self._index = MinHashLSH(num_perm=rules.num_perm, params=tuple(rules.banding))
+        self._low_bytes = np.zeros((len(keys), rules.num_perm), np.uint8)
+        self._n_equal_at_least = _least_likely_count(rules.num_perm, rules.lowest)
         for number, item in enumerate(keys):
             if len(item):
-                self._index.insert(number, self._signer.sign(item))
+                signature = self._signer.sign(item)
+                self._index.insert(number, signature)
+                self._low_bytes[number] = signature.hashvalues.astype(np.uint8)
 
     @property
     def n_without_text(self) -> int:
@@ -73,9 +81,9 @@ class NearDuplicates:
         # Exact as well: no case can share a shingle that none has.
         if len(places) < self._lowest * n:
             return
-        candidates = self._index.query(self._signer.sign(keys))
-        if candidates:
-            self._compare(np.array(candidates, np.int64), places, n, line, text)
+        candidates = self._candidates(self._signer.sign(keys))
+        if len(candidates):
+            self._compare(candidates, places, n, line, text)
 
     def matches(self) -> Iterator[tuple[int, int, float]]:
         """(index of the text, line, Jaccard) of each text's most similar document, by index.
@@ -89,6 +97,16 @@ class NearDuplicates:
             if exact is not None and exact >= self._lowest:
                 yield number, best.line, exact
 
+    def _candidates(self, signature: MinHash) -> NDArray[np.int64]:
+        """Texts that share a band, but for those whose signatures are far too unlike.
+
+        Equal values have equal low bytes, so counting these drops no text that whole values keep.
+        """
+        numbers = np.array(self._index.query(signature), np.int64)
+        is_equal = self._low_bytes[numbers] == signature.hashvalues.astype(np.uint8)
+        alike: NDArray[np.int64] = numbers[is_equal.sum(axis=1) >= self._n_equal_at_least]
+        return alike
+
     def _compare(
         self, candidates: NDArray[np.int64], places: NDArray[np.int64], n: int, line: int, text: str
     ) -> None:
@@ -97,13 +115,15 @@ class NearDuplicates:
         candidates = candidates[at_most >= self._lowest]
         if not len(candidates):
             return
-        self._is_present[places] = True
-        for number in candidates.tolist():
-            n_both = int(np.count_nonzero(self._is_present[self._numbers[number]]))
-            similarity = n_both / (n + int(self._sizes[number]) - n_both)
-            if similarity >= self._lowest:
-                self._keep(number, similarity, line, text)
-        self._is_present[places] = False
+        chosen = candidates.tolist()
+        self._is_present[places] = 1
+        present = self._is_present[np.concatenate([self._numbers[i] for i in chosen])]
+        self._is_present[places] = 0
+        sizes = self._sizes[candidates]
+        n_both = np.add.reduceat(present, np.cumsum(sizes) - sizes)
+        similar = n_both / (n + sizes - n_both)
+        for place in np.flatnonzero(similar >= self._lowest).tolist():
+            self._keep(chosen[place], float(similar[place]), line, text)
 
     def _keep(self, number: int, similarity: float, line: int, text: str) -> None:
         best = self._best.get(number)
@@ -138,3 +158,14 @@ class Signer:
             seed=_SEED,
             scheme="affine32",
         )
+
+
+def _least_likely_count(n: int, probability: float) -> int:
+    """The largest k that Binomial(n, probability) falls short of with at most `_MAX_TAIL`."""
+    below, k = 0.0, 0
+    while k < n:
+        below += math.comb(n, k) * probability**k * (1.0 - probability) ** (n - k)
+        if below > _MAX_TAIL:
+            break
+        k += 1
+    return k

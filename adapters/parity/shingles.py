@@ -43,15 +43,28 @@ def shingle_keys(text: str, size: int) -> Keys:
     """`shingle_set` as sorted 64-bit keys: the same shingle has the same key in every text."""
     if not text:
         return np.empty(0, np.uint64)
-    # A lone surrogate, which JSON can spell, is a character like any other here.
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    codes = _codes(text)
     width = min(size, len(codes))
     n_shingles = len(codes) - width + 1
     keys = np.full(n_shingles, width, np.uint64)
     for start in range(width):
-        keys = keys * _FACTOR + codes[start : start + n_shingles]
-    keys = (keys ^ (keys >> _SHIFT)) * _MIX
-    return np.unique(keys ^ (keys >> _SHIFT))
+        keys *= _FACTOR
+        keys += codes[start : start + n_shingles]
+    keys ^= keys >> _SHIFT
+    keys *= _MIX
+    keys ^= keys >> _SHIFT
+    keys.sort()
+    is_first = np.ones(n_shingles, bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
+    distinct: Keys = keys[is_first]
+    return distinct
+
+
+def _codes(text: str) -> Keys:
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8).astype(np.uint64)
+    # A lone surrogate, which JSON can spell, is a character like any other here.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
 
 
 def jaccard(left: frozenset[str], right: frozenset[str]) -> float | None:
