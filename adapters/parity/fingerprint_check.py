@@ -32,11 +32,15 @@ def check_fingerprint(
     """
     uploaded = {item.module: item for item in facts}
     common = [name for name in fingerprint.modules if name in uploaded]
+    moved = _moves(fingerprint.modules, uploaded)
     findings = list(_base_differs(fingerprint, base_revision))
-    findings += _modules_differ(fingerprint.modules, uploaded)
+    findings += _moved(moved)
+    findings += _modules_differ(fingerprint.modules, uploaded, moved)
     findings += _ranks_differ(fingerprint.modules, uploaded, common)
     findings += _scalings_differ(fingerprint, uploaded, common)
-    findings += _tensors_differ(fingerprint.modules, uploaded, common)
+    findings += _tensors_differ(
+        fingerprint.modules, uploaded, [n for n in common if n not in moved]
+    )
     return findings
 
 
@@ -47,11 +51,38 @@ def _base_differs(fingerprint: Fingerprint, revision: str | None) -> Iterator[Ex
         yield ExportFinding("export_base_differs", fingerprint.base.name, revision, trained, text)
 
 
-def _modules_differ(
+def _moves(
     trained: Mapping[str, ModulePrint], uploaded: Mapping[str, ModuleFacts]
+) -> dict[str, str]:
+    """Uploaded module -> the module as which its values were trained, where that is another one.
+
+    A name that was never trained counts only where another layer explains it: all modules under
+    another prefix have not moved, they have lost their names.
+    """
+    home: dict[tuple[str, str], str] = {}
+    for name, module in trained.items():
+        home.setdefault(_trained_pair(module), name)
+    moves = {}
+    for name, module in uploaded.items():
+        origin = home.get(_pair(module))
+        if origin is None:
+            continue
+        if name not in trained:
+            is_moved = _layer_shift(name, origin) is not None
+        else:
+            is_moved = _pair(module) != _trained_pair(trained[name])
+        if is_moved:
+            moves[name] = origin
+    return moves
+
+
+def _modules_differ(
+    trained: Mapping[str, ModulePrint],
+    uploaded: Mapping[str, ModuleFacts],
+    moved: Mapping[str, str],
 ) -> Iterator[ExportFinding]:
-    lost = sorted(set(trained) - set(uploaded))
-    added = sorted(set(uploaded) - set(trained))
+    lost = sorted(set(trained) - set(uploaded) - set(moved.values()))
+    added = sorted(set(uploaded) - set(trained) - set(moved))
     if lost:
         text = f"{len(lost)} of {len(trained)} trained modules are not in the files"
         yield ExportFinding("export_modules_lost", lost[0], len(uploaded), len(trained), text)
@@ -119,22 +150,17 @@ def _tensors_differ(
     trained: Mapping[str, ModulePrint], uploaded: Mapping[str, ModuleFacts], common: Sequence[str]
 ) -> Iterator[ExportFinding]:
     changed = [name for name in common if _pair(uploaded[name]) != _trained_pair(trained[name])]
-    if not changed:
-        return
-    home = {_trained_pair(module): name for name, module in trained.items()}
-    moved = {n: home[_pair(uploaded[n])] for n in changed if _pair(uploaded[n]) in home}
     flipped = [n for n in changed if uploaded[n].b_sha256 == trained[n].b.negated_sha256]
-    yield from _moved(moved, n_changed=len(changed))
     if flipped:
         text = f"lora_B of {flipped[0]} has the opposite sign ({len(flipped)} modules)"
         yield ExportFinding("export_b_negated", flipped[0], len(flipped), 0, text)
-    others = [name for name in changed if name not in moved and name not in flipped]
+    others = [name for name in changed if name not in flipped]
     if others:
         text = f"{others[0]} holds other values than were trained ({len(others)} modules)"
         yield ExportFinding("export_values_changed", others[0], len(others), 0, text)
 
 
-def _moved(moved: Mapping[str, str], *, n_changed: int) -> Iterator[ExportFinding]:
+def _moved(moved: Mapping[str, str]) -> Iterator[ExportFinding]:
     if not moved:
         return
     name, source = next(iter(moved.items()))
@@ -143,7 +169,7 @@ def _moved(moved: Mapping[str, str], *, n_changed: int) -> Iterator[ExportFindin
         text = f"layers are shifted: {name} holds what was trained as {source}"
         yield ExportFinding("export_layers_shifted", name, source, name, text)
         return
-    text = f"modules are exchanged: {name} holds what was trained as {source} ({n_changed} changed)"
+    text = f"modules are exchanged: {name} holds what was trained as {source} ({len(moved)} moved)"
     yield ExportFinding("export_modules_exchanged", name, source, name, text)
 
 

@@ -52,15 +52,30 @@ def _cut_off(folder: Path) -> bytes:
     return whole[: len(whole) // 2]
 
 
-ARCHIVES: dict[str, Pack] = {
-    "archive_leaves_its_folder": _with(lambda a: _file(a, "../adapter_config.json")),
-    "archive_with_an_absolute_path": _with(lambda a: _file(a, "/tmp/adapter_config.json")),  # noqa: S108
-    "archive_with_a_symbolic_link": _with(lambda a: _special(a, tarfile.SYMTYPE, "/etc/passwd")),
-    "archive_with_a_hard_link": _with(lambda a: _special(a, tarfile.LNKTYPE, CONFIG)),
-    "archive_with_a_device": _with(lambda a: _special(a, tarfile.CHRTYPE)),
-    "archive_with_a_pickle": _with(lambda a: _file(a, "training_args.bin", b"\x80\x04.")),
-    "archive_with_a_file_twice": _with(lambda a: _file(a, CONFIG)),
-    "archive_that_inflates": _bomb,
-    "archive_cut_off": _cut_off,
+ARCHIVES: dict[str, tuple[Pack, str]] = {
+    "archive_leaves_its_folder": (
+        _with(lambda a: _file(a, "../adapter_config.json")),
+        "path_traversal",
+    ),
+    "archive_with_an_absolute_path": (
+        _with(lambda a: _file(a, "/etc/adapter_config.json")),
+        "absolute_or_foreign_path",
+    ),
+    "archive_with_a_symbolic_link": (
+        _with(lambda a: _special(a, tarfile.SYMTYPE, "/etc/passwd")),
+        "link_or_device",
+    ),
+    "archive_with_a_hard_link": (
+        _with(lambda a: _special(a, tarfile.LNKTYPE, CONFIG)),
+        "link_or_device",
+    ),
+    "archive_with_a_device": (_with(lambda a: _special(a, tarfile.CHRTYPE)), "link_or_device"),
+    "archive_with_a_pickle": (
+        _with(lambda a: _file(a, "training_args.bin", b"\x80\x04.")),
+        "pickle",
+    ),
+    "archive_with_a_file_twice": (_with(lambda a: _file(a, CONFIG)), "duplicate_member"),
+    "archive_that_inflates": (_bomb, "compression_ratio"),
+    "archive_cut_off": (_cut_off, "damaged"),
 }
-"""What packs a good folder into each kind of bad archive."""
+"""What packs a good folder into each kind of bad archive, and the reason that names it."""

@@ -77,6 +77,8 @@ _BY_TRAINING = {
     "huge_but_finite": {"export_values_changed"},
 }
 _ALONE = {"huge_but_finite": {"not_finite"}}
+# The upload form turns these down, before there are files to look at.
+_AT_THE_DOOR = {"config_absent": "manifest_invalid", "pickle_instead": "upload_malformed"}
 
 
 def _of_defect(defect: Defect) -> BadKind:
@@ -89,7 +91,7 @@ def _of_defect(defect: Defect) -> BadKind:
         )
     if defect.code == GATE:
         raise KeyError(f"nothing says what names {defect.name}")
-    codes = frozenset({defect.code})
+    codes = frozenset({_AT_THE_DOOR.get(defect.name, defect.code)})
     return BadKind(name=defect.name, named_by=codes, alone=codes, change=defect.apply)
 
 
@@ -184,21 +186,30 @@ _FIELDS = tuple(
         ("init_lora_weights", "loftq"),
     )
 )
-_REFUSED_ARCHIVE = frozenset({"archive_refused", "artifact_too_large"})
-_REFUSED_NAME = frozenset({"invalid_name", "reserved_name", "not_found"})
 _NAMES = {
-    "name_with_a_comma": "one,two",
-    "name_with_a_slash": "one/two",
-    "name_with_a_control_character": "one\x07two",
-    "name_with_upper_case": "Support",
-    "name_that_climbs": "a..b",
-    "name_too_long": "n" * 64,
-    "name_reserved_text": "text",
-    "name_reserved_image": "image",
-    "name_reserved_audio": "audio",
-    "name_reserved_input": "input",
-    "name_reserved_output": "output",
+    "name_with_a_comma": ("one,two", "invalid_name"),
+    "name_with_a_slash": ("one/two", "no_route"),
+    "name_with_a_control_character": ("one\x07two", "invalid_name"),
+    "name_with_upper_case": ("Support", "invalid_name"),
+    "name_that_climbs": ("a..b", "invalid_name"),
+    "name_too_long": ("n" * 64, "invalid_name"),
+    "name_reserved_text": ("text", "reserved_name"),
+    "name_reserved_image": ("image", "reserved_name"),
+    "name_reserved_audio": ("audio", "reserved_name"),
+    "name_reserved_input": ("input", "reserved_name"),
+    "name_reserved_output": ("output", "reserved_name"),
 }
+
+
+def _packed(name: str, pack: Pack, reason: str) -> BadKind:
+    codes = frozenset({reason})
+    return BadKind(name=name, named_by=codes, alone=codes, pack=pack)
+
+
+def _named(name: str, text: str, code: str) -> BadKind:
+    codes = frozenset({code})
+    return BadKind(name=name, named_by=codes, alone=codes, adapter_name=text)
+
 
 BAD: dict[str, BadKind] = {
     kind.name: kind
@@ -206,14 +217,8 @@ BAD: dict[str, BadKind] = {
         *(_of_defect(item) for item in DEFECTS.values() if item.name not in _LEFT_OUT),
         *_FIELDS,
         *_EXPORTS,
-        *(
-            BadKind(name=name, named_by=_REFUSED_ARCHIVE, alone=_REFUSED_ARCHIVE, pack=pack)
-            for name, pack in ARCHIVES.items()
-        ),
-        *(
-            BadKind(name=name, named_by=_REFUSED_NAME, alone=_REFUSED_NAME, adapter_name=text)
-            for name, text in _NAMES.items()
-        ),
+        *(_packed(name, *item) for name, item in ARCHIVES.items()),
+        *(_named(name, *item) for name, item in _NAMES.items()),
     )
 }
 """Every kind by name."""

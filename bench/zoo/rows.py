@@ -15,6 +15,8 @@ from bench.zoo.bad import BAD, RANKS, BadKind
 from bench.zoo.good import GOOD
 from bench.zoo.outcome import Outcome, Place
 
+_COULD_NOT_JUDGE = frozenset({"reference_failed", "suite_invalid", "engine_unreachable"})
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -56,6 +58,8 @@ class Row:
             return f"a good adapter is {outcome.state}: {', '.join(outcome.codes)}"
         kind = BAD[self.task.kind]
         wanted = kind.named_by if self.task.has_fingerprint else kind.alone
+        if not _COULD_NOT_JUDGE.isdisjoint(outcome.codes):
+            return f"not judged: {outcome.detail}"
         if not wanted:
             return None
         if not outcome.is_caught:

@@ -18,11 +18,12 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adapters.parity import record_fingerprint
-from adapters.parity.reference_forward import Row, greedy, score_rows, stop_ids_of
+from adapters.parity.reference_batches import Row
+from adapters.parity.reference_forward import greedy, score_rows, stop_ids_of
 from bench.fixtures.adapter_files import TENSORS
 
-_LOW_NATS, _HIGH_NATS, _TARGET_NATS = 0.5, 2.0, 1.0
-_MAX_TRIES = 6
+_LOW_NATS, _HIGH_NATS = 0.4, 2.5
+_MAX_TRIES = 10
 _PROMPTS = ("Guest 7 would like to", "The tool for the weather is", "Please write a short list")
 _N_ANSWER, _N_RECORDED = 12, 8
 _TORCH = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -56,17 +57,23 @@ class Voucher:
             )
 
     def tune(self, write: Callable[[float], Path], strength: float) -> Path:
-        """Write with other strengths until the adapter moves the base's answers by 0.5 to 2 nats.
+        """Write with other strengths until the adapter moves the base's answers visibly.
 
         Raises:
             ValueError: no strength does.
         """
+        low, high = 0.0, float("inf")
         for _ in range(_MAX_TRIES):
             folder = write(strength)
             effect = self.effect_nats(folder)
             if _LOW_NATS <= effect <= _HIGH_NATS:
                 return folder
-            strength *= float(np.clip(_TARGET_NATS / max(effect, 1e-6), 0.3, 4.0))
+            if effect < _LOW_NATS:
+                low = strength
+            else:
+                high = strength
+            # The effect grows by leaps, not in proportion: close in on it from both sides.
+            strength = float(np.sqrt(low * high)) if low and high < np.inf else low * 2 or high / 2
         raise ValueError(f"{folder}: an effect of {effect:.3g} nats after {_MAX_TRIES} tries")
 
     def effect_nats(self, folder: Path) -> float:

@@ -102,10 +102,17 @@ def test_layers_shifted_by_one_are_named(copy):
             for name, item in tensors.items()
         }
 
-    found = codes(rewrite_tensors(copy, shift))
+    assert codes(rewrite_tensors(copy, shift)) == ["export_layers_shifted"]
 
-    assert "export_layers_shifted" in found
-    assert "export_modules_lost" in found
+
+def test_layers_shifted_onto_ones_that_were_never_trained_are_named_too(make):
+    folder = make(layers_to_transform=[0])
+
+    def shift(tensors):
+        return {name.replace("layers.0", "layers.2"): item for name, item in tensors.items()}
+
+    rewrite_config(folder, layers_to_transform=[2])
+    assert codes(rewrite_tensors(folder, shift)) == ["export_layers_shifted"]
 
 
 def test_a_flipped_sign_of_b_is_named(copy):
