@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
+from rich.table import Table
 
 from adapters.parity.suite import MAX_CASES, MAX_ERRORS, Suite, SuiteScan
 from adapters.parity.suite_expect import kind_of
@@ -21,14 +22,10 @@ _SHOWN_LEAKS = 20
 
 
 def check_facts(scan: SuiteScan) -> Json:
-    """Everything that a check finds; without cases there is nothing to review."""
-    suite = Suite(scan.cases)
-    facts = suite_facts(suite) if scan.cases else {"n_cases": 0, "segments": [], "notes": []}
-    if scan.errors:
-        # Of a part of the file; nobody must take it for the digest of a suite.
-        facts.pop("digest", None)
+    """Everything that a check finds. Only a valid suite has a digest, and is reviewed."""
     errors = [error.fields for error in scan.errors]
-    return {**facts, "is_valid": not errors, "errors": errors}
+    facts = suite_facts(Suite(scan.cases)) if not errors else {"n_cases": len(scan.cases)}
+    return {"notes": [], **facts, "is_valid": not errors, "errors": errors}
 
 
 def suite_facts(suite: Suite) -> Json:
@@ -143,7 +140,7 @@ def print_contamination(report: Mapping[str, Any] | None) -> None:
         soft_wrap=True,
         highlight=False,
     )
-    _print_sweep(report["sweep"])
+    views.out.print(_sweep_table(report["sweep"]))
     leaks = report["leaks"]
     rows = [(leak["case_id"], leak["document"], f"{leak['jaccard']:.3f}") for leak in leaks]
     if rows:
@@ -157,13 +154,13 @@ def print_refusal(error: RequestRefused) -> None:
     """The table that comes with a refusal for contamination; the error itself says the rest."""
     if error.code != "suite_contaminated":
         return
-    _print_sweep((error.problem.get("data") or {}).get("sweep") or ())
+    table = _sweep_table((error.problem.get("data") or {}).get("sweep") or ())
+    views.err.print(table)
 
 
-def _print_sweep(sweep: Sequence[Mapping[str, Any]]) -> None:
+def _sweep_table(sweep: Sequence[Mapping[str, Any]]) -> Table:
     rows = [(row["jaccard"], row["n_leaked"], _percent(row["fraction"])) for row in sweep]
-    if rows:
-        views.print_table("by threshold", ("Jaccard from", "cases", "of the suite"), rows)
+    return views.make_table("by threshold", ("Jaccard from", "cases", "of the suite"), rows)
 
 
 def _leaked(row: Mapping[str, Any]) -> str:
