@@ -32,7 +32,7 @@ async def a_version(world: World, name: str, text: str) -> VersionEntry:
 
 
 async def run(world: World, *entries: VersionEntry) -> None:
-    names = [entry.name for entry in entries]
+    names = tuple(entry.name for entry in entries)
     wanted = snapshot(*entries, aliases=names, keys=(ACME,), store_url=world.store_url)
     world.link.publish(wanted)
     await world.run()

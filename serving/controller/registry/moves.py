@@ -143,15 +143,24 @@ async def retire(unit: Unit, row: VersionRow, move: Move) -> None:
         alias.previous_number = None
 
 
-async def conclude(unit: Unit, row: VersionRow, *, verdict: Verdict, evidence: Json | None) -> None:
+async def conclude(
+    unit: Unit,
+    row: VersionRow,
+    *,
+    verdict: Verdict,
+    evidence: Json | None,
+    lenient_policy: Json | None = None,
+) -> None:
     """Move to what the gate says; go on to staging when the uploader asked for it.
 
-    An automatic promotion never replaces a newer version by an older one that finished later.
+    INCONCLUSIVE goes on where `lenient_policy` names a policy that wants it so. An automatic
+    promotion never replaces a newer version by an older one that finished later.
     """
     move = Move(event=VERDICT_EVENT[verdict], evidence=evidence)
     make_move(unit, row, move)
     row.verdict = verdict.value
-    if verdict is not Verdict.PASS or row.promote_mode != "auto":
+    follow = _follow(verdict, lenient_policy)
+    if follow is None or row.promote_mode != "auto":
         return
     newer = select(VersionRow.id).where(
         VersionRow.tenant_id == row.tenant_id,
@@ -165,7 +174,22 @@ async def conclude(unit: Unit, row: VersionRow, *, verdict: Verdict, evidence: J
             reason="a newer version is already on its way or live",
         )  # fmt: skip
         return
-    await stage(unit, row, Move(event=Event.PROMOTE, reason="promote=auto"))
+    await stage(unit, row, follow)
+
+
+def _follow(verdict: Verdict, lenient_policy: Json | None) -> Move | None:
+    """What promote=auto does with a verdict."""
+    if verdict is Verdict.PASS:
+        return Move(event=Event.PROMOTE, reason="promote=auto")
+    if verdict is not Verdict.INCONCLUSIVE or lenient_policy is None:
+        return None
+    scope, number = lenient_policy["scope"], lenient_policy["number"]
+    which = scope if number is None else f"{scope} number {number}"
+    return Move(
+        event=Event.OVERRIDE,
+        reason=f"on_inconclusive: promote (policy of {which})",
+        evidence={"policy": lenient_policy, "verdict": verdict.value},
+    )
 
 
 def version_id(tenant: str, adapter: str, number: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from serving.controller.registry.audit import Audit
 from serving.controller.registry.fleet import Fleet
 from serving.controller.registry.policies import Policies
+from serving.controller.registry.rechecks import Rechecks
 from serving.controller.registry.tenants import Tenants
 from serving.controller.registry.transactions import Sessions
 from serving.controller.registry.versions import Versions
@@ -28,6 +29,7 @@ class Repository:
         self.fleet = Fleet(self.sessions)
         self.audit = Audit(self.sessions)
         self.policies = Policies(self.sessions)
+        self.rechecks = Rechecks(self.sessions)
 
     async def prepare(self) -> None:
         """Bring the schema up to date, alone among replicas; needed once before use.

@@ -105,39 +105,59 @@ class Versions:
             found = {row[0]: row[1] for row in await session.execute(query)}
         return {state.value: found.get(state.value, 0) for state in State}
 
-    async def report(self, version_id: str, *, attempt: int | None = None) -> GateReportRow | None:
-        """The gate's report of one attempt, or the latest; None before the first."""
+    async def report(
+        self, version_id: str, *, attempt: int | None = None, recheck: int | None = None
+    ) -> GateReportRow | None:
+        """The gate's report of one attempt (and re-check), or the latest; None before the first."""
         query = (
             select(GateReportRow)
             .where(GateReportRow.version_id == version_id)
-            .order_by(GateReportRow.attempt.desc())
+            .order_by(GateReportRow.attempt.desc(), GateReportRow.recheck.desc())
             .limit(1)
         )
         if attempt is not None:
             query = query.where(GateReportRow.attempt == attempt)
+        if recheck is not None:
+            query = query.where(GateReportRow.recheck == recheck)
         async with self._sessions.read() as session:
             return (await session.execute(query)).scalar_one_or_none()
 
     async def promote(
-        self, version_id: str, *, actor: str, override_reason: str | None = None
+        self,
+        version_id: str,
+        *,
+        actor: str,
+        override_reason: str | None = None,
+        stale: Json | None = None,
     ) -> VersionRow:
         """Into staging; engines prove it, then the alias moves.
+
+        A version that has passed, but on a `stale` proof, goes through the gate again first, and
+        then on by itself. A failed re-check counts like a verdict that is not PASS.
 
         Raises:
             NotFound, IllegalTransition
             OverrideNeeded: the verdict is not PASS and no reason is given.
         """
+        reason = (override_reason or "").strip() or None
 
         async def work(unit: Unit) -> VersionRow:
             row = await moves.fetch_version(unit, version_id)
-            is_passed = row.verdict == Verdict.PASS
+            failed = _failed_recheck(row)
+            outdated = stale or (failed and failed["reason"])
+            if row.state == State.PASSED and outdated:
+                _prove_again(unit, row, actor=actor, stale=outdated)
+                return row
+            is_passed = row.verdict == Verdict.PASS and failed is None
             event = Event.PROMOTE if is_passed else Event.OVERRIDE
             may_override = State(row.state) in {
                 State.FAILED, State.INCONCLUSIVE, State.SUPERSEDED,
             }  # fmt: skip
-            if not is_passed and may_override and not override_reason:
-                raise OverrideNeeded(version=version_id, verdict=row.verdict)
-            await moves.stage(unit, row, Move(event=event, actor=actor, reason=override_reason))
+            if not is_passed and may_override and not reason:
+                raise OverrideNeeded(version=version_id, verdict=_standing(row))
+            evidence = None if is_passed else await _overruled(unit, row)
+            move = Move(event=event, actor=actor, reason=reason, evidence=evidence)
+            await moves.stage(unit, row, move)
             return row
 
         return await self._sessions.write(work)
@@ -153,8 +173,7 @@ class Versions:
 
         async def work(unit: Unit) -> VersionRow:
             row = await moves.fetch_version(unit, version_id)
-            moves.make_move(unit, row, Move(event=Event.REEVALUATE, actor=actor, reason=reason))
-            row.attempt, row.verdict, row.probe = row.attempt + 1, None, None
+            _reevaluate(unit, row, Move(event=Event.REEVALUATE, actor=actor, reason=reason))
             return row
 
         return await self._sessions.write(work)
@@ -198,6 +217,42 @@ class Versions:
             return await moves.fetch_version(unit, key)
 
         return await self._sessions.write(work)
+
+
+def _reevaluate(unit: Unit, row: VersionRow, move: Move) -> None:
+    moves.make_move(unit, row, move)
+    row.attempt, row.verdict, row.probe = row.attempt + 1, None, None
+
+
+def _prove_again(unit: Unit, row: VersionRow, *, actor: str, stale: Json) -> None:
+    reason = f"promoted on a proof that is out of date: {', '.join(stale['changed'])} changed"
+    move = Move(event=Event.REEVALUATE, actor=actor, reason=reason, evidence={"stale": stale})
+    _reevaluate(unit, row, move)
+    # Who promotes wants it live: after PASS it goes on as if it had been pushed so.
+    row.promote_mode = "auto"
+
+
+async def _overruled(unit: Unit, row: VersionRow) -> Json:
+    """What an override sets aside: the verdict, and the report that it is from."""
+    latest = (
+        select(GateReportRow.attempt, GateReportRow.recheck)
+        .where(GateReportRow.version_id == row.id)
+        .order_by(GateReportRow.attempt.desc(), GateReportRow.recheck.desc())
+        .limit(1)
+    )
+    found = (await unit.session.execute(latest)).one_or_none()
+    report = None if found is None else {"attempt": found[0], "recheck": found[1]}
+    return {"verdict": _standing(row), "report": report}
+
+
+def _failed_recheck(row: VersionRow) -> Json | None:
+    is_failed = (row.recheck or {}).get("verdict") == Verdict.FAIL
+    return row.recheck if is_failed else None
+
+
+def _standing(row: VersionRow) -> str | None:
+    """The latest verdict on a version, of its re-check where it had one."""
+    return (row.recheck or {}).get("verdict") or row.verdict
 
 
 async def _row_of_key(unit: Unit, upload: Upload) -> VersionRow | None:

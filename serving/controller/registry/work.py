@@ -17,6 +17,7 @@ from serving.controller.registry import moves
 from serving.controller.registry.moves import Move, is_in_snapshot
 from serving.controller.registry.tables import GateReportRow, Json, NoiseFloorRow, VersionRow
 from serving.controller.registry.transactions import Sessions, Unit
+from serving.controller.staleness import Proof
 
 SETTABLE = frozenset(
     {"rank", "findings", "probe", "progress", "error", "gate_phase", "verdict", "released_at"}
@@ -122,20 +123,34 @@ class Work:
         report: Json,
         probe: Json | None = None,
         evidence: Json | None = None,
+        proof: Proof | None = None,
+        lenient_policy: Json | None = None,
     ) -> bool:
         """Write the gate's report and verdict and move on; with promote=auto, PASS goes to staging.
 
-        False: the lease is stale, nothing is written.
+        `proof` is what the report proves; None: no engine answered. `lenient_policy` names the
+        policy that lets INCONCLUSIVE go on like PASS. False: the lease is stale, nothing is
+        written.
         """
 
         async def change(unit: Unit, row: VersionRow) -> None:
             await unit.session.merge(
                 GateReportRow(
-                    version_id=row.id, attempt=row.attempt, created_at=unit.now, report=report
+                    version_id=row.id,
+                    attempt=row.attempt,
+                    recheck=0,
+                    created_at=unit.now,
+                    report=report,
+                    verdict=verdict.value,
+                    engine_build=proof.engine_build if proof else None,
+                    base_revision=proof.base_revision if proof else None,
+                    dtype=proof.dtype if proof else None,
                 )
             )
-            row.probe = probe
-            await moves.conclude(unit, row, verdict=verdict, evidence=evidence)
+            row.probe, row.recheck, row.recheck_at = probe, None, None
+            await moves.conclude(
+                unit, row, verdict=verdict, evidence=evidence, lenient_policy=lenient_policy
+            )
 
         return await self._guarded(version_id, lock_token, change)
 
@@ -185,14 +200,25 @@ class Work:
         lock_token: str,
         change: Callable[[Unit, VersionRow], Awaitable[None]],
     ) -> bool:
-        async def work(unit: Unit) -> bool:
-            row = await unit.session.get(VersionRow, version_id)
-            if row is None or row.lock_token != lock_token:
-                return False
-            await change(unit, row)
-            return True
+        return await guarded(self._sessions, version_id, lock_token, change)
 
-        return await self._sessions.write(work)
+
+async def guarded(
+    sessions: Sessions,
+    version_id: str,
+    lock_token: str,
+    change: Callable[[Unit, VersionRow], Awaitable[None]],
+) -> bool:
+    """Make a change under a lease; False: the lease is stale, nothing is done."""
+
+    async def work(unit: Unit) -> bool:
+        row = await unit.session.get(VersionRow, version_id)
+        if row is None or row.lock_token != lock_token:
+            return False
+        await change(unit, row)
+        return True
+
+    return await sessions.write(work)
 
 
 def _due(states: Collection[State], now: float) -> Any:

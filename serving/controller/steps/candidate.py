@@ -65,8 +65,12 @@ class Served:
     answers: tuple[CandidateAnswer, ...]
 
 
-async def wait_for_candidate(context: StepContext, row: VersionRow, stages: Stages) -> EngineReport:
+async def wait_for_candidate(
+    context: StepContext, row: VersionRow, stages: Stages, *, build: str | None = None
+) -> EngineReport:
     """The report of a ready engine that has proven the candidate, once there is one.
+
+    `build`: only engines of this build count.
 
     Raises:
         CandidateRefused: every ready engine failed to load it, or none had a result in gate time.
@@ -74,7 +78,7 @@ async def wait_for_candidate(context: StepContext, row: VersionRow, stages: Stag
     """
     with_engine = without_engine = 0.0
     while True:
-        seen = await _observe(context, row)
+        seen = await _observe(context, row, build)
         if seen.proven:
             return seen.proven[0]
         if seen.failed and not seen.pending:
@@ -99,6 +103,7 @@ async def ask_candidate(
     stages: Stages,
     *,
     policy: GatePolicy,
+    build: str | None = None,
 ) -> Served:
     """Every prompt, `policy.repeats` times, mixed with the base and other live adapters.
 
@@ -112,7 +117,7 @@ async def ask_candidate(
     ask = _Ask(row.id, stage="candidate", repeats=policy.repeats, seed=policy.seed)
     refusals = unreachable = 0
     while True:
-        engine = await wait_for_candidate(context, row, stages)
+        engine = await wait_for_candidate(context, row, stages, build=build)
         try:
             return Served(engine, await _answers(context, ask, prompts, stages, engine=engine))
         except AnswerNotFinite as exc:
@@ -183,9 +188,10 @@ async def _answers(
     return _to_candidate_answers(answers, asked)
 
 
-async def _observe(context: StepContext, row: VersionRow) -> Observation:
+async def _observe(context: StepContext, row: VersionRow, build: str | None) -> Observation:
+    engines = await context.repository.fleet.engines()
     return observe_version(
-        await context.repository.fleet.engines(),
+        [engine for engine in engines if build in (None, engine.report.build)],
         row.id,
         attempt=row.attempt,
         now=context.clock(),

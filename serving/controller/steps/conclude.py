@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from adapters.parity.gate_plan import GateInputs, Measurements, measure
-from adapters.parity.policy import ResolvedPolicy
+from adapters.parity.policy import OnInconclusive, ResolvedPolicy
 from adapters.parity.probe_choice import select_probe
 from adapters.parity.protocol import BaseFacts
 from adapters.parity.report import ReportContext, build_report, give_up_report
@@ -19,6 +19,7 @@ from adapters.parity.verdict import Verdict, VerdictKind, decide
 from serving import contract
 from serving.controller import lifecycle
 from serving.controller.registry.tables import VersionRow
+from serving.controller.staleness import Proof
 from serving.controller.steps.asked import Asked
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.lease import Lease
@@ -86,7 +87,15 @@ async def conclude(context: StepContext, lease: Lease, evaluated: Evaluated) -> 
     """Judge, and store verdict, report and probe with the move."""
     # Ten thousand resamples and thousands of scored answers: not on the loop.
     judged = await asyncio.to_thread(judge_evaluation, evaluated)
-    outcome = await _store(context, lease, judged.verdict, report=judged.report, probe=judged.probe)
+    outcome = await _store(
+        context,
+        lease,
+        judged.verdict,
+        report=judged.report,
+        probe=judged.probe,
+        proof=_proof(context, evaluated),
+        lenient_policy=_lenient_policy(evaluated),
+    )
     for key in evaluated.spent_results:
         await context.store.results.forget(key)
     return outcome
@@ -107,6 +116,8 @@ async def _store(
     *,
     report: dict[str, Any],
     probe: contract.Probe,
+    proof: Proof | None = None,
+    lenient_policy: dict[str, Any] | None = None,
 ) -> Outcome:
     kind = lifecycle.Verdict(verdict.kind.value)
     is_written = await context.repository.work.conclude(
@@ -116,10 +127,27 @@ async def _store(
         report=report,
         probe=msgspec.to_builtins(probe),
         evidence={"reasons": _reasons(verdict)},
+        proof=proof,
+        lenient_policy=lenient_policy,
     )
     if is_written:
         context.metrics.gate_verdicts.labels(kind.value).inc()
     return Done()
+
+
+def _proof(context: StepContext, evaluated: Evaluated) -> Proof | None:
+    engine, card = evaluated.engine, context.card
+    if engine is None or card is None:
+        return None
+    return Proof(engine.build, card.revision, engine.dtype)
+
+
+def _lenient_policy(evaluated: Evaluated) -> dict[str, Any] | None:
+    """The policy that lets INCONCLUSIVE go on; never for what no engine has answered."""
+    policy = evaluated.policy
+    if policy.policy.on_inconclusive is OnInconclusive.HOLD or evaluated.engine is None:
+        return None
+    return policy.sources["on_inconclusive"].to_json()
 
 
 def _reasons(verdict: Verdict) -> list[dict[str, str]]:

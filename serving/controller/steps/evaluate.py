@@ -23,7 +23,7 @@ from serving.controller.steps.candidate import CandidateRefused, NoEngine
 from serving.controller.steps.conclude import Evaluated, conclude, give_up
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.lease import Lease
-from serving.controller.steps.measuring import Case, inputs_alone, measure_on_engine
+from serving.controller.steps.measuring import Case, Recheck, inputs_alone, measure_on_engine
 from serving.controller.steps.metrics import Stopwatch
 from serving.controller.steps.outcome import Done, Outcome, Retry, Terminal
 from serving.controller.steps.stages import Stages
@@ -35,21 +35,42 @@ _MAX_REFERENCE_TRIES = 3
 
 async def evaluate(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
     """Passed, failed or inconclusive, with a report; or put off while the world is not ready."""
+    found = await try_to_measure(context, row, lease, n_tries=row.attempts)
+    match found:
+        case Evaluated():
+            return await conclude(context, lease, found)
+        case Verdict():
+            return await give_up(context, row, lease, verdict=found)
+    return found
+
+
+async def try_to_measure(
+    context: StepContext,
+    row: VersionRow,
+    lease: Lease,
+    *,
+    n_tries: int,
+    recheck: Recheck | None = None,
+) -> Evaluated | Verdict | Outcome:
+    """What the gate observes; a verdict where nothing can be; or when to try again.
+
+    `n_tries`: how often it was tried before.
+    """
     if context.settings.model is None:
         return Retry("base_model_unset")
     try:
-        measured = await measure_version(context, row, lease)
-        return Done() if measured is None else await conclude(context, lease, measured)
+        measured = await measure_version(context, row, lease, recheck=recheck)
+        return Done() if measured is None else measured
     except StoreUnavailable as exc:
         return Retry(exc.code, detail=exc.fields)
     except (ArtifactNotFound, DigestMismatch) as exc:
         return Terminal(exc.code, detail=exc.fields)
     except ReferenceFailed as exc:
-        if row.attempts + 1 < _MAX_REFERENCE_TRIES:
+        if n_tries + 1 < _MAX_REFERENCE_TRIES:
             return Retry(exc.code, detail=exc.fields)
-        return await give_up(context, row, lease, verdict=_inconclusive(exc.code, str(exc)))
+        return _inconclusive(exc.code, str(exc))
     except SuiteInvalid as exc:
-        return await give_up(context, row, lease, verdict=_inconclusive(exc.code, str(exc)))
+        return _inconclusive(exc.code, str(exc))
     except EngineUnreachable as exc:
         return Retry(exc.code, after_seconds=5.0, detail={"detail": str(exc)})
     except EngineCallError as exc:
@@ -60,8 +81,12 @@ async def evaluate(context: StepContext, row: VersionRow, lease: Lease) -> Outco
         return Retry("waiting_for_engine", after_seconds=10.0)
 
 
-async def measure_version(context: StepContext, row: VersionRow, lease: Lease) -> Evaluated | None:
+async def measure_version(
+    context: StepContext, row: VersionRow, lease: Lease, *, recheck: Recheck | None = None
+) -> Evaluated | None:
     """Everything that the gate observes of a version; None: the lease is stale, nobody wants it.
+
+    With `recheck` the version is in service: engines hold it already, and it stays there.
 
     Raises:
         AdapterError: of the store, the artifact, the suite or the standalone side.
@@ -76,10 +101,11 @@ async def measure_version(context: StepContext, row: VersionRow, lease: Lease) -
             "fetch", lambda: context.store.fetch(row.digest, context.artifacts_dir)
         )
         alone = await examine_alone(context, folder, asked, stages, digest=row.digest)
-        case = Case(row, folder, asked, alone, policy.policy)
+        case = Case(row, folder, asked, alone, policy.policy, recheck)
         served, inputs, verdict = None, inputs_alone(case), None
         if alone.may_touch_engines and not case.is_contaminated:
-            if not await lease.apply(keep_lease=True, gate_phase="candidate"):
+            phase = {} if recheck else {"gate_phase": "candidate"}
+            if not await lease.apply(keep_lease=True, **phase):
                 return None
             try:
                 served, inputs = await measure_on_engine(context, case, stages)
