@@ -172,6 +172,10 @@ class ControllerSettings(_FromEnvironment):
         120.0,
         "The standalone reference process ends, and frees its memory, after so long without work, in seconds.",
     )
+    reference_device: str = _setting(
+        "auto",
+        "Where the standalone reference computes: cpu, cuda, or auto (a GPU where the controller sees one).",
+    )
     log_level: str = _setting("info", "debug, info, warning or error.")
 
 

@@ -24,6 +24,7 @@ from serving.controller.steps.context import StepContext
 from serving.controller.steps.evaluate import evaluate
 from serving.controller.steps.lease import Lease
 from serving.controller.steps.outcome import Done, Outcome, Retry, Terminal
+from serving.controller.steps.recheck import claim_recheck, recheck
 from serving.controller.steps.retire import retire
 from serving.controller.steps.stage import stage
 from serving.controller.steps.validate import validate
@@ -41,7 +42,10 @@ Step = Callable[[StepContext, VersionRow, Lease], Awaitable[Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Versions in these states go through this step, `width` at a time."""
+    """Versions in these states go through this step, `width` at a time.
+
+    Without states: versions in service whose proof is out of date (`steps.recheck`).
+    """
 
     name: str
     states: tuple[State, ...]
@@ -55,6 +59,7 @@ LANES = (
     Lane("evaluate", (State.EVALUATING,), evaluate, width=1),
     Lane("stage", (State.STAGING,), stage, width=4),
     Lane("retire", (State.SUPERSEDED, State.RETIRED), retire, width=1),
+    Lane("recheck", (), recheck, width=1),
 )
 
 
@@ -71,6 +76,7 @@ class ControllerLoop:
     ) -> None:
         """Nothing runs yet. The loop owns the reference process and ends it with itself."""
         reference = reference or ReferenceClient(
+            device=context.settings.reference_device,
             idle_seconds=context.settings.reference_idle_seconds,
             timeout_seconds=context.settings.gate_timeout_seconds,
         )
@@ -101,15 +107,22 @@ class ControllerLoop:
         Raises:
             RegistryUnavailable: the registry did not answer.
         """
-        row = await self._context.repository.work.claim_due(
-            lane.states, lease_seconds=self._lease_seconds, owner=self._owner
-        )
+        row = await self._claim(lane)
         if row is None:
             return False
         lease = Lease(self._context.repository.work, row, lease_seconds=self._lease_seconds)
         outcome = await self._run_step(lane, row, lease)
         await self._record(lane, row, lease, outcome)
         return True
+
+    async def _claim(self, lane: Lane) -> VersionRow | None:
+        if not lane.states:
+            return await claim_recheck(
+                self._context, owner=self._owner, lease_seconds=self._lease_seconds
+            )
+        return await self._context.repository.work.claim_due(
+            lane.states, lease_seconds=self._lease_seconds, owner=self._owner
+        )
 
     async def _serve(self, lane: Lane, wake: asyncio.Event) -> None:
         while True:
@@ -172,6 +185,10 @@ class ControllerLoop:
                 pause = _TERMINAL_SECONDS
                 error = {"step": lane.name, "code": code, "terminal": True, **detail}
                 log.warning("step cannot go on", step=lane.name, version=row.id, code=code)
+        if not lane.states:
+            # A version in service has clocks of its own that this must not touch.
+            await self._context.repository.rechecks.put_off(row.id, lease.token, error)
+            return
         await lease.apply(retry_after_seconds=pause, error=error)
 
 
