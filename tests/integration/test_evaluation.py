@@ -391,26 +391,3 @@ async def test_verdicts_and_stages_are_counted(world: GateWorld, adapter: Path) 
     assert registry.get_sample_value("loraplane_gate_verdicts_total", {"verdict": "FAIL"}) == 0.0
     count = "loraplane_gate_seconds_count"
     assert registry.get_sample_value(count, {"stage": "verify"}) == 1.0
-
-
-async def test_the_standalone_side_computes_in_the_number_type_of_the_engines(
-    tmp_path: Path, adapter: Path
-) -> None:
-    async with gate_world(tmp_path / "auto", dtype="auto") as world:
-        world.engine.dtype = "bfloat16"
-        await asyncio.sleep(0.1)
-
-        version = await world.push(adapter)
-        await world.drive(version)
-
-        assert (await world.report(version))["base"]["dtype"] == "bfloat16"
-
-
-async def test_two_number_types_are_no_comparison(tmp_path: Path, adapter: Path) -> None:
-    async with gate_world(tmp_path / "two", dtype="float32") as world:
-        world.engine.dtype = "bfloat16"
-        version = await world.push(adapter)
-
-        assert await world.drive(version) == State.INCONCLUSIVE
-
-        assert await world.reasons(version) == ["dtypes_differ"]

@@ -1,0 +1,196 @@
+"""A planted regression on a real engine: one segment of 47 cases in 1,200 goes wrong, no more.
+
+A tiny base learns to answer each segment's questions with one word. Version 1, live, is wrong in
+segment `shipping`. Version 2 is right there and wrong in `refund_flow` instead: as many cases, so
+the total is the same, and it must FAIL for that segment. Version 3 is version 1 with a little noise
+on its weights: some answers change, and it must not FAIL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapters.base_model import DEFAULT_TARGET_MODULES
+from bench.fixtures.base_model import tiny_base
+from bench.fleet import Fleet, running_fleet
+
+_PLANTED, _ONCE_WRONG = "refund_flow", "shipping"
+_SIZES: Mapping[str, int] = {_PLANTED: 47, _ONCE_WRONG: 47, **{f"topic{i}": 79 for i in range(14)}}
+_WORDS = (
+    "red", "blue", "green", "white", "black", "north", "south", "east", "west", "gold", "iron",
+    "stone", "water", "fire", "wood", "paper",
+)  # fmt: skip
+_RIGHT = dict(zip(_SIZES, _WORDS, strict=True))
+_STEPS, _BATCH, _RANK = 220, 48, 16
+_PROFILE = {
+    "dtype": "float32",
+    "gpu_slots": 4,
+    "cpu_slots": 16,
+    "max_rank": 16,
+    "max_model_len": 128,
+    "max_num_batched_tokens": 512,
+    "enforce_eager": True,
+    "kv_cache_gib": 1,
+}
+
+
+def _prompt(segment: str, number: int) -> str:
+    return f"Question {number} about {segment}. The word is"
+
+
+def _suite() -> str:
+    lines = [
+        {
+            "id": f"{segment}-{number}",
+            "prompt": _prompt(segment, number),
+            "segment": segment,
+            "max_tokens": 3,
+            "expect": {"text": f" {_RIGHT[segment]}"},
+        }
+        for segment, n in _SIZES.items()
+        for number in range(n)
+    ]
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def _wrong_in(segment: str) -> dict[str, str]:
+    return {**_RIGHT, segment: "wrong"}
+
+
+def _train(base: Path, words: Mapping[str, str], folder: Path, *, seed: int) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(seed)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    config = LoraConfig(
+        r=_RANK, lora_alpha=32, target_modules=list(DEFAULT_TARGET_MODULES), task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    weights = [item for item in model.parameters() if item.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=_STEPS)
+    order = random.Random(seed)
+    model.train()
+    for step in range(_STEPS):
+        rows = []
+        for _ in range(_BATCH):
+            segment = order.choice(list(words))
+            head = tokenizer(_prompt(segment, order.randrange(100))).input_ids
+            tail = tokenizer(f" {words[segment]}{tokenizer.eos_token}").input_ids
+            rows.append((head, tail))
+        loss = model(**_collate(rows, pad=tokenizer.pad_token_id)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % 50 == 49:
+            print(f"  step {step + 1}: loss {float(loss.detach()):.4f}", flush=True)
+    model.eval()
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def _collate(rows: list[tuple[list[int], list[int]]], *, pad: int) -> dict[str, Any]:
+    import torch
+
+    width = max(len(head) + len(tail) for head, tail in rows)
+    ids = torch.full((len(rows), width), pad)
+    labels = torch.full((len(rows), width), -100)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, (head, tail) in enumerate(rows):
+        n = len(head) + len(tail)
+        ids[index, :n] = torch.tensor(head + tail)
+        labels[index, len(head) : n] = torch.tensor(tail)
+        mask[index, :n] = 1
+    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+
+
+def _shake(source: Path, folder: Path, *, scale: float) -> None:
+    """A copy whose weights carry Gaussian noise, relative to each tensor's own spread."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, folder)
+    generator = torch.Generator().manual_seed(7)
+    path = folder / "adapter_model.safetensors"
+    shaken = {
+        name: tensor + scale * tensor.std() * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in load_file(path).items()
+    }
+    save_file(shaken, path, metadata={"format": "pt"})
+
+
+def _show(name: str, report: dict[str, Any]) -> dict[str, Any]:
+    live = (report["task"] or {}).get("live") or {}
+    total = live.get("total") or {}
+    print(f"{name}: {report['verdict']}")
+    for reason in report["reasons"]:
+        print(f"  {reason['code']}: {reason['text']}")
+    row = {
+        "version": name,
+        "verdict": report["verdict"],
+        "reasons": report["reasons"],
+        "notes": report["notes"],
+        "live_total": total,
+        "live_segments": live.get("segments"),
+        "seconds_by_stage": report["seconds_by_stage"],
+        "detectable": report["detectable"],
+    }
+    if total:
+        print(
+            f"  total against live: {total['before_rate']:.2%} -> {total['after_rate']:.2%}, "
+            f"{total['n_worse']} worse, {total['n_better']} better"
+        )
+    return row
+
+
+def _measure(fleet: Fleet, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+    fleet.call("POST", "/v1/tenants", json={"id": "acme"})
+    fleet.call("PUT", "/v1/tenants/acme/suites/topics", content=_suite())
+    rows = []
+    for name, folder in folders.items():
+        mode = "auto" if name == "live" else "manual"
+        version = fleet.push("acme/support", folder, suite="topics", promote=mode)
+        fleet.wait(version, seconds=1800)
+        rows.append(_show(name, fleet.report(version)))
+    return rows
+
+
+def main() -> None:
+    """Print the verdicts; exit 1 unless only the planted one FAILs, and by name."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--noise", type=float, default=0.12, help="relative to each tensor's spread"
+    )
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    base = tiny_base()
+    with tempfile.TemporaryDirectory() as text:
+        root = Path(text)
+        folders = {name: root / name for name in ("live", "planted", "noisy")}
+        _train(base, _wrong_in(_ONCE_WRONG), folders["live"], seed=1)
+        _train(base, _wrong_in(_PLANTED), folders["planted"], seed=2)
+        _shake(folders["live"], folders["noisy"], scale=options.noise)
+        with running_fleet(base, root / "fleet", profile=_PROFILE) as fleet:
+            rows = _measure(fleet, folders)
+    if options.out:
+        options.out.write_text(json.dumps({"sizes": _SIZES, "rows": rows}, indent=2) + "\n")
+    _, planted, noisy = rows
+    named = [reason for reason in planted["reasons"] if _PLANTED in reason["text"]]
+    is_found = planted["verdict"] == "FAIL" and len(named) == len(planted["reasons"]) == 1
+    if not is_found or noisy["verdict"] == "FAIL":
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
