@@ -23,6 +23,7 @@ from serving.cli.options import (
     read_version,
     version_path,
 )
+from serving.cli.report_view import print_report
 
 
 def ls(
@@ -72,20 +73,18 @@ def report(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Show the gate's report of one version."""
+    """Show the gate's report of one version: verdict, reasons, segments; or write it as a page."""
     path = version_path(read_version(version))
     with connect(url, token) as client:
         if html is not None:
-            html.write_text(client.report_html(path))
-            views.out.print(f"wrote {html}")
+            html.write_text(client.report_html(path), encoding="utf-8")
+            views.out.print(f"wrote {html.resolve()}", markup=False, soft_wrap=True)
             return
         shown: Json = client.fetch(f"{path}/report")
     if as_json:
         views.print_json(shown)
         return
-    views.print_pairs({key: value for key, value in shown.items() if not _is_nested(value)})
-    for reason in views.reasons_of(shown):
-        views.out.print(f"- {reason}", markup=False)
+    print_report(shown)
     views.err.print("All of it, case by case: --json, or --html FILE.")
 
 
@@ -161,7 +160,3 @@ def _states(row: Json) -> str:
     return ", ".join(
         f"@{item.get('version', item.get('number'))} {item.get('state')}" for item in versions
     )
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict | list)

@@ -26,7 +26,7 @@ from adapters.parity.policy import (
 from adapters.parity.scoring import CaseScore, summarise
 
 SEGMENTS = {
-    "order_status": 420, "product_search": 310, "change_address": 260, "smalltalk": 148,
+    "order_status": 110, "product_search": 80, "change_address": 60, "smalltalk": 40,
     "refund_flow": 47, "vip_escalation": 15,
 }  # fmt: skip
 DIGEST = "sha256:5d0c3c4f2b9e8a6f" + "0" * 48
@@ -119,7 +119,7 @@ def _score(case_id: str, passed: bool) -> CaseScore:
 
 def task_of(cases: Sequence[Mapping[str, Any]], policy: GatePolicy, story: Story) -> dict[str, Any]:
     rules = ComparisonRules(
-        margin=policy.margin, min_cases=policy.min_cases, n_resamples=2_000,
+        margin=policy.margin, min_cases=policy.min_cases, n_resamples=1_000,
         min_cases_per_segment=policy.min_cases_per_segment,
         segment_thresholds=policy.segment_thresholds,
     )  # fmt: skip

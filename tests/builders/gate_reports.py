@@ -60,7 +60,7 @@ def passing() -> dict[str, Any]:
         "3600 answers to 1200 cases: 99.86% of 86400 tokens equal, mean difference 0.0079 nats; "
         "effect 2.1 nats"
     )
-    contamination = contamination_of({"order_status-0003": 0.84, "smalltalk-0140": 0.71}, 1202)
+    contamination = contamination_of({"order_status-0903": 0.84, "smalltalk-0940": 0.71}, 1_000)
     return a_report(
         Story(
             reasons=[("parity", text)],
@@ -125,7 +125,7 @@ def numeric_only() -> dict[str, Any]:
 def contaminated() -> dict[str, Any]:
     """FAIL: more of the suite is in the training set than the policy allows."""
     leaks = {f"order_status-{n:04d}": 0.99 - n / 400 for n in range(72)}
-    found = contamination_of(leaks, 1200)
+    found = contamination_of(leaks, 1_200)
     text = "72 of 1200 cases (6.00%) are nearly in the training set, at most 0.5% are allowed"
     story = Story(verdict="FAIL", reasons=[("contaminated_suite", text)], contamination=found)
     return a_report(story)

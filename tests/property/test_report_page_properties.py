@@ -42,14 +42,16 @@ json_values = st.recursive(
 @functools.cache
 def small_report() -> dict[str, Any]:
     story = Story(
-        segments={"one": 24, "two": 3},
+        segments={"one": 21, "two": 2},
         broken={"one": 2},
         n_divergences=3,
         reasons=[("a", "b")],
         notes=[("c", "d")],
         contamination=gate_reports.contamination_of({"one-0001": 0.8}, 30),
     )
-    return gate_reports.a_report(story) | {"judge": {"judges": [{"model": "m", "kept": 0.9}]}}
+    report = gate_reports.a_report(story)
+    report["cases"] = report["cases"][:4]
+    return report | {"judge": {"judges": [{"model": "m", "kept": 0.9}]}}
 
 
 class _Tags(HTMLParser):
@@ -98,7 +100,7 @@ def harmless_form() -> list[tuple[str, tuple[str, ...]]]:
 
 
 @given(text=hostile)
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_no_text_of_a_report_changes_the_form_of_its_page(text: str) -> None:
     page = render_page(with_texts(small_report(), text))
 
@@ -107,11 +109,9 @@ def test_no_text_of_a_report_changes_the_form_of_its_page(text: str) -> None:
 
 
 @given(data=st.data(), value=json_values)
-@settings(max_examples=120)
+@settings(max_examples=80)
 def test_no_value_anywhere_in_a_report_stops_the_page(data: Any, value: Any) -> None:
-    report = copy.copy(small_report())
-    report |= {"cases": report["cases"][:2], "divergences": report["divergences"][:2]}
-    report = copy.deepcopy(report)
+    report = copy.deepcopy(small_report())
     *outer, last = data.draw(st.sampled_from(paths(report)[1:]))
     target = report
     for key in outer:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from adapters.parity.report_page.page import POLICY, render_page
+from adapters.parity.report_page.page import POLICY, STYLE_HASH, render_page
 
-__all__ = ["POLICY", "render_page"]
+__all__ = ["POLICY", "STYLE_HASH", "render_page"]

@@ -40,9 +40,14 @@ def clip(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… (+{len(text) - limit:,} characters)"
 
 
+def visible(text: str) -> str:
+    """The same characters, or a visible sign for those that would not show or would act."""
+    return text.translate(_VISIBLE)
+
+
 def escape(text: str) -> Html:
-    """Text as markup: the same characters, or a visible sign for those that would not show."""
-    return Html(html.escape(text.translate(_VISIBLE), quote=True))
+    """Text as markup, made visible."""
+    return Html(html.escape(visible(text), quote=True))
 
 
 def join(children: Iterable[str | None]) -> Html:

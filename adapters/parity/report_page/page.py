@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -20,6 +22,11 @@ from adapters.parity.report_page.summary import render_summary, verdict_of
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What the page asks the browser to refuse: everything but its own style."""
+
+
+_STYLE = files(__package__ or __name__).joinpath("style.css").read_text(encoding="utf-8")
+STYLE_HASH = f"sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}"
+"""The style sheet as a Content-Security-Policy names it, for pages that open a report."""
 
 
 def render_page(report: Mapping[str, Any]) -> str:
@@ -68,7 +75,6 @@ def _contents(sections: list[tuple[str, str, Html]]) -> Html:
 
 def _head(report: Json) -> Html:
     title = f"{clip(text(report, 'version') or 'A version', 120)}: {verdict_of(report)}"
-    css = files(__package__ or __name__).joinpath("style.css").read_text(encoding="utf-8")
     return element(
         "head",
         element("meta", charset="utf-8"),
@@ -77,7 +83,7 @@ def _head(report: Json) -> Html:
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="no-referrer"),
         element("title", title),
-        style_sheet(css),
+        style_sheet(_STYLE),
     )
 
 

@@ -24,7 +24,8 @@ function cell(value, kind) {
   const element = document.createElement("td");
   const empty = value === null || value === undefined || value === "";
   element.textContent = empty ? "none" : String(value);
-  if (empty) element.className = "none";
+  if (value instanceof Node) element.replaceChildren(value);
+  else if (empty) element.className = "none";
   else if (kind === "state") element.className = STYLE[value] || "";
   else if (kind) element.className = kind;
   return element;
@@ -66,11 +67,38 @@ function why(version) {
   return typeof value === "object" && value ? JSON.stringify(value) : value;
 }
 
+// The API wants the token in a header, which a plain link cannot send.
+async function openReport(version, tab) {
+  const path = `/v1/tenants/${version.tenant}/adapters/${version.adapter}/versions/${version.version}/report`;
+  const headers = { Authorization: `Bearer ${sessionStorage.getItem(TOKEN)}`, Accept: "text/html" };
+  const response = await fetch(path, { headers, cache: "no-store" });
+  if (!response.ok) throw new Error((await response.json()).detail);
+  const page = new Blob([await response.text()], { type: "text/html;charset=utf-8" });
+  tab.location.replace(URL.createObjectURL(page));
+}
+
+function reportButton(version) {
+  if (!version.verdict) return null;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "link";
+  button.textContent = "report";
+  button.setAttribute("aria-label", `Report of ${version.name}`);
+  button.addEventListener("click", () => {
+    const tab = window.open("", "_blank");
+    openReport(version, tab).catch((error) => {
+      tab.close();
+      say(error.message, true);
+    });
+  });
+  return button;
+}
+
 function showAdapters(adapters) {
-  const columns = [["version"], ["state", "state"], ["verdict", "state"], ["rank", "number"],
-    ["on engines"], ["why", "wide"], ["since"]];
+  const columns = [["version"], ["state", "state"], ["verdict", "state"], ["report"],
+    ["rank", "number"], ["on engines"], ["why", "wide"], ["since"]];
   fill("adapters", columns, adapters.flatMap((adapter) => adapter.versions.map((version) => [
-    version.name, version.state, version.verdict, version.rank,
+    version.name, version.state, version.verdict, reportButton(version), version.rank,
     version.engines.map((on) => `${on.engine}: ${on.state}`).join(", "), why(version),
     when(version.state_since),
   ])));

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from adapters.parity.report_page import STYLE_HASH
 from serving.controller.auth import Context
 from serving.controller.dashboard import load_asset
 from serving.controller.errors import NotFound, RegistryUnavailable
@@ -16,7 +17,9 @@ from serving.controller.routes.engines import engine_state
 router = APIRouter(tags=["operations"])
 
 _PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    # A report that is opened from the page inherits its policy, so its style is named by its hash.
+    "Content-Security-Policy": f"default-src 'self'; style-src 'self' '{STYLE_HASH}'; "
+    "frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
