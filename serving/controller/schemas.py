@@ -206,6 +206,8 @@ class VersionOut(BaseModel):
     error: dict[str, Any] | None
     override_reason: str | None
     override_by: str | None
+    recheck: dict[str, Any] | None
+    """The latest re-check on another engine build or base: verdict, reason, reasons, report."""
     created_by: str
     created_at: float
     state_since: float
@@ -219,6 +221,7 @@ class VersionOut(BaseModel):
         """From its row and the engines' reports."""
         same = {"digest", "verdict", "size_bytes", "rank", "attempt", "progress", "error"}
         same |= {"override_reason", "override_by", "created_by", "created_at", "state_since"}
+        same |= {"recheck"}
         state = State(row.state)
         return cls(
             **{name: getattr(row, name) for name in same},

@@ -10,6 +10,7 @@ from sqlalchemy import or_, select
 from serving.contract import EngineReport
 from serving.controller.errors import NotFound
 from serving.controller.lifecycle import SERVING_STATES, State
+from serving.controller.registry.outages import audit_outages
 from serving.controller.registry.tables import (
     AdapterRow,
     AliasRow,
@@ -109,15 +110,21 @@ class Fleet:
             return list((await session.execute(query)).scalars())
 
     async def record_report(self, report: EngineReport) -> bool:
-        """Keep an engine's report; False: it is of an earlier life of the engine, and dropped."""
+        """Keep an engine's report, and audit what it newly could not serve.
+
+        False: it is of an earlier life of the engine, and dropped.
+        """
 
         async def work(unit: Unit) -> bool:
-            row = await unit.session.get(EngineRow, report.engine_id)
+            row, before = await unit.session.get(EngineRow, report.engine_id), None
             if row is None:
                 row = EngineRow(id=report.engine_id, first_seen_at=unit.now)
                 unit.session.add(row)
             elif row.report.get("started_at", 0.0) > report.started_at:
                 return False
+            else:
+                before = msgspec.convert(row.report, EngineReport)
+            await audit_outages(unit, before, report)
             row.report, row.seen_at = msgspec.to_builtins(report), unit.now
             return True
 

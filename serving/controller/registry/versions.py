@@ -222,6 +222,7 @@ class Versions:
 def _reevaluate(unit: Unit, row: VersionRow, move: Move) -> None:
     moves.make_move(unit, row, move)
     row.attempt, row.verdict, row.probe = row.attempt + 1, None, None
+    row.override_reason = row.override_by = None
 
 
 def _prove_again(unit: Unit, row: VersionRow, *, actor: str, stale: Json) -> None:

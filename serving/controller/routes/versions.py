@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from adapters.identity import parse_adapter_name
@@ -15,10 +15,12 @@ from serving.controller.auth import Context, Promoter, Pusher, Reader
 from serving.controller.context import ControllerContext
 from serving.controller.errors import NotFound, RequestInvalid
 from serving.controller.registry.moves import version_id
+from serving.controller.registry.tables import GateReportRow, VersionRow
 from serving.controller.registry.versions import Upload
 from serving.controller.routes import version_events
 from serving.controller.routes.bounded import BoundedRoute
 from serving.controller.schemas import PromoteIn, ReasonIn, VersionOut
+from serving.controller.staleness import find_stale, running_now
 from serving.controller.uploads import Uploads
 
 PREFIX = "/v1/tenants/{tenant}/adapters/{adapter}/versions"
@@ -145,16 +147,34 @@ async def show_report(
     context: Context,
     _caller: Reader,
     accept: Annotated[str, Header()] = "*/*",
+    attempt: Annotated[int | None, Query(ge=0)] = None,
+    recheck: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
-    """The gate's latest report: JSON, or HTML with `Accept: text/html`."""
+    """The gate's latest report (or of an `attempt`): JSON, or HTML with `Accept: text/html`.
+
+    `recheck`: 0 for the evaluation that decided, 1, 2, ... for re-checks of the version in service.
+    """
     row = await context.repository.versions.find(version_id(tenant, adapter, number))
-    report = await context.repository.versions.report(row.id)
-    if report is None:
+    found = await context.repository.versions.report(row.id, attempt=attempt, recheck=recheck)
+    if found is None:
         raise NotFound(kind="report", name=row.id)
+    report = _shown_report(row, found)
     if "text/html" in accept:
-        page = await asyncio.to_thread(render_page, {"version": row.id, **report.report})
+        page = await asyncio.to_thread(render_page, {"version": row.id, **report})
         return HTMLResponse(page, headers=_PAGE_HEADERS)
-    return JSONResponse(report.report)
+    return JSONResponse(report)
+
+
+def _shown_report(row: VersionRow, found: GateReportRow) -> dict[str, Any]:
+    """The report as it was written, with which one it is and what people made of it since."""
+    override = None
+    notes = [*found.report.get("notes", ())]
+    if row.override_reason is not None:
+        override = {"by": row.override_by, "reason": row.override_reason}
+        text = f"{row.override_by} promoted it all the same: {row.override_reason}"
+        notes.append({"code": "overridden", "text": text})
+    about = {"attempt": found.attempt, "recheck": found.recheck, "override": override}
+    return {**found.report, "notes": notes, **about}
 
 
 @router.post("/{number}/evaluate", status_code=202)
@@ -185,14 +205,33 @@ async def promote(
     caller: Promoter,
     body: PromoteIn | None = None,
 ) -> VersionOut:
-    """Stage a version on all ready engines; the alias moves once each has proven it."""
+    """Stage a version on all ready engines; the alias moves once each has proven it.
+
+    A version that has passed on an engine build, base or number type that the fleet no longer runs
+    goes through the gate again first, and on by itself after PASS.
+    """
     row = await context.repository.versions.promote(
         version_id(tenant, adapter, number),
         actor=caller.actor,
         override_reason=body.override_reason if body else None,
+        stale=await _stale(context, version_id(tenant, adapter, number)),
     )
     context.hint()
     return VersionOut.of(row)
+
+
+async def _stale(context: ControllerContext, name: str) -> dict[str, Any] | None:
+    """Why the version's proof does not cover what ready engines run; None: it does."""
+    if context.card is None:
+        return None
+    running = running_now(
+        await context.repository.fleet.engines(),
+        base_revision=context.card.revision,
+        now=context.clock(),
+        timeout_seconds=context.settings.engine_timeout_seconds,
+    )
+    reason = find_stale(await context.repository.rechecks.proofs(name), running)
+    return None if reason is None else reason.to_json()
 
 
 @router.post("/{number}/retire")

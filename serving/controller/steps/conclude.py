@@ -53,7 +53,7 @@ class Judged:
 
     verdict: Verdict
     report: dict[str, Any]
-    probe: contract.Probe
+    probe: contract.Probe | None
 
 
 def judge_evaluation(evaluated: Evaluated) -> Judged:
@@ -115,7 +115,7 @@ async def _store(
     verdict: Verdict,
     *,
     report: dict[str, Any],
-    probe: contract.Probe,
+    probe: contract.Probe | None,
     proof: Proof | None = None,
     lenient_policy: dict[str, Any] | None = None,
 ) -> Outcome:

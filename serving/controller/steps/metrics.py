@@ -21,7 +21,7 @@ GATE_STAGES = (
     "continue",
     "total",
 )
-STEPS = ("validate", "evaluate", "stage", "retire")
+STEPS = ("validate", "evaluate", "stage", "retire", "recheck")
 
 _SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
@@ -33,6 +33,12 @@ class StepMetrics:
         self.gate_verdicts = Counter(
             "loraplane_gate_verdicts_total",
             "Verdicts that the parity gate has reached.",
+            ["verdict"],
+            registry=registry,
+        )
+        self.gate_rechecks = Counter(
+            "loraplane_gate_rechecks_total",
+            "Verdicts on versions in service that were measured again.",
             ["verdict"],
             registry=registry,
         )
@@ -51,6 +57,7 @@ class StepMetrics:
         )
         for verdict in Verdict:
             self.gate_verdicts.labels(verdict.value)
+            self.gate_rechecks.labels(verdict.value)
         for stage in GATE_STAGES:
             self.gate_seconds.labels(stage)
         for step in STEPS:

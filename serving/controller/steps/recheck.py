@@ -1,0 +1,130 @@
+"""Re-checks: a version in service is measured again when the fleet runs what no proof covers.
+
+The version stays where it is and goes on answering. Pushes come first: nothing is measured again
+while a version waits for its first proof.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+
+from adapters.parity.policy import OnRecheckFail
+from adapters.parity.report import give_up_report
+from adapters.parity.verdict import Verdict, VerdictKind
+from serving.contract import VersionState
+from serving.controller import lifecycle
+from serving.controller.lifecycle import State
+from serving.controller.policies import resolve_policy
+from serving.controller.registry.fleet import ObservedEngine
+from serving.controller.registry.rechecks import RecheckResult
+from serving.controller.registry.tables import VersionRow
+from serving.controller.staleness import Proof, StaleReason, find_stale, running_now
+from serving.controller.steps.conclude import Evaluated, Judged, judge_evaluation
+from serving.controller.steps.context import StepContext
+from serving.controller.steps.evaluate import try_to_measure
+from serving.controller.steps.lease import Lease
+from serving.controller.steps.measuring import Recheck
+from serving.controller.steps.outcome import Done, Outcome
+
+_SETTLED = frozenset({VersionState.PROVEN, VersionState.FAILED, VersionState.QUARANTINED})
+
+
+async def claim_recheck(
+    context: StepContext, *, owner: str, lease_seconds: float
+) -> VersionRow | None:
+    """Lease a version in service that must be measured again; None: none must, or not now."""
+    if context.card is None or await _is_busy(context, lease_seconds):
+        return None
+    rechecks = context.repository.rechecks
+    for running, settled in (await _settled_by_running(context)).items():
+        for version_id in await rechecks.due(running):
+            if version_id not in settled:
+                continue
+            row = await rechecks.claim(version_id, lease_seconds=lease_seconds, owner=owner)
+            if row is not None:
+                return row
+    return None
+
+
+async def recheck(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
+    """Measure, and keep report, verdict and audit row; no move but the policy's rollback."""
+    proofs = await context.repository.rechecks.proofs(row.id)
+    running = [
+        proof
+        for proof, settled in (await _settled_by_running(context)).items()
+        if row.id in settled
+    ]
+    reason = find_stale(proofs, running)
+    if reason is None:
+        await context.repository.rechecks.put_off(row.id, lease.token, None)
+        return Done()
+    known = row.recheck or {}
+    what = Recheck(reason.now.engine_build, number=int(known.get("number") or 0) + 1)
+    found = await try_to_measure(
+        context, row, lease, n_tries=int(known.get("n_tries") or 0), recheck=what
+    )
+    if not isinstance(found, Evaluated | Verdict):
+        return found
+    judged = await _judge(row, found)
+    if await _store(context, row, lease, judged, reason):
+        context.metrics.gate_rechecks.labels(judged.verdict.kind.value).inc()
+    for key in found.spent_results if isinstance(found, Evaluated) else ():
+        await context.store.results.forget(key)
+    return Done()
+
+
+async def _judge(row: VersionRow, found: Evaluated | Verdict) -> Judged:
+    if isinstance(found, Evaluated):
+        return await asyncio.to_thread(judge_evaluation, found)
+    report = give_up_report(version=row.id, adapter_digest=row.digest, verdict=found)
+    return Judged(found, report, probe=None)
+
+
+async def _store(
+    context: StepContext, row: VersionRow, lease: Lease, judged: Judged, reason: StaleReason
+) -> bool:
+    policy = (await resolve_policy(context, row)).policy
+    is_pass = judged.verdict.kind is VerdictKind.PASS
+    may_roll_back = policy.on_recheck_fail is OnRecheckFail.ROLLBACK and row.state == State.LIVE
+    result = RecheckResult(
+        reason=reason,
+        verdict=lifecycle.Verdict(judged.verdict.kind.value),
+        reasons=[item.to_json() for item in judged.verdict.reasons],
+        report=judged.report,
+        probe=msgspec.to_builtins(judged.probe) if is_pass else None,
+        rollback_seconds=context.settings.rollback_window_seconds if may_roll_back else None,
+    )
+    return await context.repository.rechecks.conclude(row.id, lease.token, result)
+
+
+async def _is_busy(context: StepContext, lease_seconds: float) -> bool:
+    due_at = await context.repository.work.next_due_at((State.VALIDATING, State.EVALUATING))
+    # One that somebody works on looks due when its lease ends.
+    return due_at is not None and due_at <= context.clock() + lease_seconds
+
+
+async def _settled_by_running(context: StepContext) -> Mapping[Proof, frozenset[str]]:
+    """What ready engines run, and the versions that those engines are through with loading."""
+    if context.card is None:
+        return {}
+    engines = await context.repository.fleet.engines()
+    kinds = running_now(
+        engines,
+        base_revision=context.card.revision,
+        now=context.clock(),
+        timeout_seconds=context.settings.engine_timeout_seconds,
+    )
+    return {kind: _settled_on(engines, kind) for kind in kinds}
+
+
+def _settled_on(engines: list[ObservedEngine], kind: Proof) -> frozenset[str]:
+    return frozenset(
+        item.name
+        for engine in engines
+        if (engine.report.build, engine.report.dtype) == (kind.engine_build, kind.dtype)
+        for item in engine.report.versions
+        if item.state in _SETTLED
+    )
