@@ -90,8 +90,8 @@ def _columns(before: str, after: str, comparison: Json) -> list[Column]:
     confidence = notation.percent(number(comparison, "rules", "confidence"), 0) or ""
     return [
         Column("Segment"),
-        Column(f"Before: {before}", "number"),
-        Column(f"After: {after}", "number"),
+        Column(f"Before: {before}", "number side"),
+        Column(f"After: {after}", "number side"),
         Column(f"Δ and {confidence} interval, points", "number delta", "paired bootstrap, seeded"),
         Column("Around zero", "plot"),
         Column("Cases", "number"),
