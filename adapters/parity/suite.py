@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -268,6 +268,8 @@ class _SuiteReader:
             with self._noting():
                 fields[name] = read(number, raw)
         with self._noting():
+            fields["expect"] = _expect(number, raw, tools=fields.get("tools"))
+        with self._noting():
             self._remember(number, fields.get("id"))
         if len(self.errors) == n_errors:
             self.cases.append(Case(**fields))
@@ -322,19 +324,14 @@ def _max_tokens(line: int, raw: Mapping[str, Any]) -> int:
     return read_max_tokens(line, raw.get("max_tokens", DEFAULT_MAX_TOKENS))
 
 
-def _expect(line: int, raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _expect(
+    line: int, raw: Mapping[str, Any], *, tools: Sequence[Mapping[str, Any]] | None
+) -> Mapping[str, Any] | None:
+    """The gold; `tools` is None where the case has none, or none that can be read."""
     if "expect" not in raw:
         return None
-    return read_expect(line, raw["expect"], tool_names=_tool_names(line, raw))
-
-
-def _tool_names(line: int, raw: Mapping[str, Any]) -> frozenset[str] | None:
-    """Names that a gold call may use; None when there are no tools, or none that can be read."""
-    try:
-        tools = read_tools(line, raw["tools"]) if "tools" in raw else None
-    except SuiteInvalid:
-        return None
-    return None if tools is None else frozenset(tool["function"]["name"] for tool in tools)
+    names = None if tools is None else frozenset(tool["function"]["name"] for tool in tools)
+    return read_expect(line, raw["expect"], tool_names=names)
 
 
 _READERS: Mapping[str, Callable[[int, Mapping[str, Any]], Any]] = {
@@ -344,5 +341,4 @@ _READERS: Mapping[str, Callable[[int, Mapping[str, Any]], Any]] = {
     "tools": _tools,
     "segment": _segment,
     "max_tokens": _max_tokens,
-    "expect": _expect,
 }

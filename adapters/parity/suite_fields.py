@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -54,17 +55,16 @@ def read_object(line: int, text: str) -> dict[str, Any]:
             surrogates, numbers beyond a double, endless nesting.
     """
     try:
-        raw = json.loads(text, parse_constant=_no_constant)
+        raw = json.loads(text, parse_constant=_no_constant, parse_float=_double)
     except (ValueError, RecursionError) as exc:
         reason = str(exc) if isinstance(exc, ValueError) else "nested too deep"
         raise invalid(line, "", f"not JSON: {reason}", "write one JSON object per line") from exc
-    if _depth_exceeds(raw, MAX_DEPTH):
+    # Most lines have too few brackets to be so deep, and need no walk.
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth_exceeds(raw, MAX_DEPTH):
         raise invalid(line, "", f"nested deeper than {MAX_DEPTH}", "flatten the value")
-    try:
-        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError as exc:
-        problem = f"a value that cannot be written again: {type(exc).__name__}"
-        raise invalid(line, "", problem, "use valid Unicode and ordinary numbers") from exc
+    if "\\u" in text and not _is_unicode(raw):
+        fix = "write whole characters; half a surrogate pair is none"
+        raise invalid(line, "", "a text that is not Unicode", fix)
     if not isinstance(raw, dict):
         raise invalid(line, "", "not an object", 'write {"id": ..., "messages": [...]}')
     return raw
@@ -252,3 +252,18 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
+
+
+def _double(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{short(text)} is beyond a double")
+    return value
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

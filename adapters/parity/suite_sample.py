@@ -78,10 +78,12 @@ def sample_suite(
         raise ValueError(f"n is {n}, floor_per_segment is {floor_per_segment}")
     sizes = Counter(case.segment for case in suite.cases)
     seats = allocate(sizes, min(n, len(suite.cases)), floor=floor_per_segment)
+    ids_by_segment: dict[str, list[str]] = {segment: [] for segment in sizes}
+    for case in suite.cases:
+        ids_by_segment[case.segment].append(case.id)
     drawn: set[str] = set()
-    for segment, n_seats in seats.items():
-        ids = [case.id for case in suite.cases if case.segment == segment]
-        drawn.update(sorted(ids, key=lambda case_id: _draw(seed, case_id))[:n_seats])
+    for segment, ids in ids_by_segment.items():
+        drawn.update(sorted(ids, key=lambda case_id: _draw(seed, case_id))[: seats[segment]])
     return Sample(
         suite=Suite(tuple(case for case in suite.cases if case.id in drawn)),
         segments=tuple(
