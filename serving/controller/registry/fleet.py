@@ -124,8 +124,8 @@ class Fleet:
                 return False
             else:
                 before = msgspec.convert(row.report, EngineReport)
-            await audit_outages(unit, before, report)
             row.report, row.seen_at = msgspec.to_builtins(report), unit.now
+            await audit_outages(unit, before, report)
             return True
 
         return await self._sessions.write(work)
