@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from adapters.errors import SuiteInvalid
 from adapters.parity.suite import Suite, build_suite, iter_lines
 from adapters.parity.suite_expect import room_for
 from adapters.parity.suite_fields import invalid, read_object, read_tools, short
@@ -145,9 +146,13 @@ def _schema(line: int, at: str, raw: Any) -> Any:
 
 def _read_answers(data: bytes) -> dict[str, tuple[int, Any]]:
     answers = {}
-    for line, text in iter_lines(data):
-        raw = read_object(line, text)
-        answers[str(raw.get("id"))] = (line, raw.get("ground_truth"))
+    try:
+        for line, text in iter_lines(data):
+            raw = read_object(line, text)
+            answers[str(raw.get("id"))] = (line, raw.get("ground_truth"))
+    except SuiteInvalid as exc:
+        # A line of this file and not of the questions'.
+        raise SuiteInvalid(**{**exc.fields, "field": "ground_truth"}) from exc
     return answers
 
 

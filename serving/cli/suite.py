@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -82,18 +83,13 @@ def import_suite(
     """Make a suite of files in another format."""
     if format_ not in {"bfcl", "openai"}:
         raise UsageError_(f"--format is bfcl or openai, not {format_!r}.")
-    suites = []
-    for file in files:
-        data = read_bytes(file)
-        try:
-            if format_ == "bfcl":
-                gold = _answers_of(file, answers)
-                suites.append(import_bfcl(data, gold, segment=segment, max_tokens=max_tokens))
-            else:
-                label = segment or DEFAULT_SEGMENT
-                suites.append(import_openai_messages(data, segment=label, max_tokens=max_tokens))
-        except SuiteInvalid as exc:
-            raise _refused(file, exc) from exc
+    label = segment or DEFAULT_SEGMENT
+    suites = [
+        _import_bfcl(file, answers, segment=segment, max_tokens=max_tokens)
+        if format_ == "bfcl"
+        else _read(file, import_openai_messages, segment=label, max_tokens=max_tokens)
+        for file in files
+    ]
     try:
         suite = merge_suites(suites)
     except SuiteInvalid as exc:
@@ -120,18 +116,13 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Draw a stratified sample: every segment by its share, and at least the floor."""
-    data = read_bytes(file)
     if not is_traffic and (segment or max_tokens):
         raise UsageError_("--segment and --max-tokens are for --traffic; a suite has its own.")
-    try:
+    if is_traffic:
         label = segment or DEFAULT_SEGMENT
-        pool = (
-            read_traffic(data, segment=label, max_tokens=max_tokens)
-            if is_traffic
-            else parse_pool(data)
-        )
-    except SuiteInvalid as exc:
-        raise _refused(file, exc) from exc
+        pool = _read(file, read_traffic, segment=label, max_tokens=max_tokens)
+    else:
+        pool = _read(file, parse_pool)
     drawn = sample_suite(pool, n_cases, floor_per_segment=floor, seed=seed)
     _write(out, drawn.suite, is_quiet=as_json)
     if as_json:
@@ -143,7 +134,10 @@ def sample(
 @suite_app.command("show")
 def show_suite(
     name: Annotated[
-        str, typer.Argument(metavar="FILE_OR_TENANT/NAME", help="A file, or a stored suite.")
+        str,
+        typer.Argument(
+            metavar="FILE_OR_TENANT/NAME", help="A file, or a stored suite (@N: an old one)."
+        ),
     ],
     case_id: Annotated[
         str | None, option("--case", help="Show the case of this id, as it is asked.")
@@ -155,7 +149,7 @@ def show_suite(
     """Show a suite: segments, kinds of gold answers, what it was compared with."""
     stored: Json = {}
     if Path(name).is_file():
-        suite = _parse(Path(name))
+        suite = _read(Path(name), parse_suite)
     else:
         with connect(url, token) as client:
             stored, suite = _fetch(client, name)
@@ -256,24 +250,38 @@ def read_bytes(file: Path) -> bytes:
         raise UsageError_(f"{file} cannot be read: {exc.strerror}.", fix="Name a file.") from exc
 
 
-def _parse(file: Path) -> Suite:
+def _read(file: Path, read: Callable[..., Suite], **options: Any) -> Suite:
     try:
-        return parse_suite(read_bytes(file))
+        return read(read_bytes(file), **options)
     except SuiteInvalid as exc:
-        raise _refused(file, exc, fix=f"All errors: loraplane suite check {file}") from exc
+        raise _refused(file, exc) from exc
+
+
+def _import_bfcl(file: Path, folder: Path | None, **options: Any) -> Suite:
+    """The questions with their possible answers, where there are some; irrelevance has none."""
+    answers = (folder or file.parent / "possible_answer") / file.name
+    gold = read_bytes(answers) if answers.is_file() else None
+    try:
+        return import_bfcl(read_bytes(file), gold, **options)
+    except SuiteInvalid as exc:
+        is_answer = str(exc.fields["field"]).startswith("ground_truth")
+        raise _refused(answers if is_answer else file, exc) from exc
 
 
 def _fetch(client: ControllerClient, name: str) -> tuple[Json, Suite]:
-    tenant, suite = read_adapter(name)
+    """A stored suite: the latest content of `acme/cases`, or that of `acme/cases@2`."""
+    stem, _, number = name.partition("@")
+    tenant, suite = read_adapter(stem)
     path = f"/v1/tenants/{tenant}/suites/{suite}"
-    stored: Json = client.fetch(path)
-    return stored, parse_suite(client.fetch_bytes(f"{path}/cases", number=stored["number"]))
-
-
-def _answers_of(file: Path, folder: Path | None) -> bytes | None:
-    """The possible answers, where there are some; irrelevance has none."""
-    path = (folder or file.parent / "possible_answer") / file.name
-    return path.read_bytes() if path.is_file() else None
+    if number:
+        rows = views.items_of(client.fetch(f"/v1/tenants/{tenant}/suites"), "suites")
+        stored = next((row for row in rows if row["id"] == name), None)
+        if stored is None:
+            raise Refused(f"There is no {name}.", fix=f"loraplane suite ls --tenant {tenant}")
+    else:
+        stored = client.fetch(path)
+    cases = client.fetch_bytes(f"{path}/cases", number=stored["number"])
+    return stored, parse_suite(cases)
 
 
 def _write(out: Path, suite: Suite, *, is_quiet: bool = False) -> None:
@@ -285,10 +293,10 @@ def _write(out: Path, suite: Suite, *, is_quiet: bool = False) -> None:
         views.out.print(f"wrote {out}: {len(suite.cases)} cases", markup=False)
 
 
-def _refused(file: Path, error: SuiteInvalid, *, fix: str = "") -> Refused:
+def _refused(file: Path, error: SuiteInvalid) -> Refused:
     fields = error.fields
     return Refused(
-        f"{file}, {suite_views.place(fields)}: {fields['problem']}.", fix=fix or fields["fix"]
+        f"{file}, {suite_views.place(fields)}: {fields['problem']}.", fix=str(fields["fix"])
     )
 
 

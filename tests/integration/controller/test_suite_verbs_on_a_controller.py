@@ -89,6 +89,9 @@ def test_a_suite_is_pushed_listed_and_shown_with_its_cases(tmp_path: Path, capsy
     assert "acme/support@2" in capsys.readouterr().out
     assert run("suite", "show", "acme/support", "--case", "c3") == 0
     assert json.loads(capsys.readouterr().out)["prompt"] == sentence(3)
+    assert run("suite", "show", "acme/support@1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["segments"][0]["n_cases"] == 3
+    assert run("suite", "show", "acme/support@3") == 1
     assert run("suite", "show", "acme/absent") == 1
 
 

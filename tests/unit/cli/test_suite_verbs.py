@@ -120,6 +120,18 @@ def test_leaderboard_files_find_their_answers_beside_them(tmp_path: Path) -> Non
     assert [len((case.expect or {})["tool_calls"]) for case in suite.cases] == [1, 0]
 
 
+def test_a_wrong_answer_is_told_by_its_own_file_and_line(tmp_path: Path, capsys: Any) -> None:
+    simple = write(tmp_path / "simple.json", question("simple_0"))
+    (tmp_path / "gold").mkdir()
+    gold = write(tmp_path / "gold" / "simple.json", {}, {"id": "simple_0", "ground_truth": 3})
+    out = tmp_path / "suite.jsonl"
+    imported = ("suite", "import", "--format", "bfcl", simple, "-o", out)
+
+    assert run(*imported, "--answers", gold.parent) == 1
+
+    assert f"{gold}, line 2, ground_truth" in capsys.readouterr().err
+
+
 def test_answers_may_lie_in_another_folder(tmp_path: Path) -> None:
     gold = tmp_path / "gold"
     gold.mkdir()
@@ -191,7 +203,7 @@ def test_a_file_that_is_no_suite_cannot_be_shown(tmp_path: Path, capsys: Any) ->
     file = write(tmp_path / "bad.jsonl", {"id": "b"})
 
     assert run("suite", "show", file) == 1
-    assert f"loraplane suite check {file}" in capsys.readouterr().err.replace("\n", "")
+    assert f"{file}, line 1, messages: not exactly one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["acme", "acme/", "ACME/x", "/tmp/absent.jsonl"])

@@ -180,6 +180,13 @@ def test_an_answer_that_is_none_is_refused_by_its_own_line(truth, field):
     assert (caught.value.fields["line"], caught.value.fields["field"]) == (2, field)
 
 
+def test_an_unreadable_line_of_the_answers_is_told_from_one_of_the_questions():
+    with pytest.raises(SuiteInvalid) as caught:
+        import_bfcl(encode(question()), b"{}\n{")
+
+    assert (caught.value.fields["line"], caught.value.fields["field"]) == (2, "ground_truth")
+
+
 def test_a_question_without_an_answer_is_refused_where_answers_are_given():
     with pytest.raises(SuiteInvalid) as caught:
         import_bfcl(encode(question(id="simple_python_9")), answer(n=[1]))
