@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters.parity.protocol import SuitePrompt, VerifyItem
+from adapters.parity.runners.openai import OpenAiRunner
 from serving.contract import (
     AliasEntry,
     KeyGrant,
@@ -291,3 +293,42 @@ def test_a_version_that_left_the_snapshot_is_no_longer_reported_or_answered(flee
     )
     assert fleet.ask(fleet.acme, "support").status_code == 404
     assert fleet.ask(fleet.acme, "support@1").status_code == 404
+
+
+@pytest.mark.engine
+async def test_a_real_engine_can_be_the_standalone_deployment(
+    real_engine: EngineUnderTest, tmp_path: Path
+) -> None:
+    """What the runner `openai` relies on, on the pinned vLLM: see adapters/parity/runners."""
+    fleet, model = Fleet(real_engine, tmp_path), TinyModel(real_engine.base)
+    grant = KeyGrant(
+        key_id="acme",
+        key_hash=hash_key(fleet.acme, cluster_secret=SECRET),
+        tenant="acme",
+        scopes=["inference"],
+    )
+    real_engine.desired.publish(keys=[grant], tenants=[TenantEntry(tenant="acme")])
+    fleet.publish(fleet.entry("acme/support@1", seed=1))
+    fleet.settled("acme/support@1")
+    model.load(fleet.adapter(1), "one")
+    own = model.generate(PROMPT, max_tokens=6, key="one").token_ids
+    item = VerifyItem("c", tuple(PROMPT), (*own[:3], (own[3] + 1) % 1000))
+    tool = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
+    chat = SuitePrompt("b", 5, messages=[{"role": "user", "content": "hi"}], tools=[tool])
+
+    runner = OpenAiRunner(url=real_engine.url, model="acme/support@1", key=fleet.acme)
+    async with runner.open() as session:
+        rows = await session.verify([item] * 3)
+        answers = await session.answers([SuitePrompt("a", 5, prompt="hello"), chat])
+        facts = session.facts
+
+    expected = model.read([*PROMPT, *item.token_ids], key="one")[len(PROMPT) - 1 : -1]
+    for row in rows:
+        assert row.argmax_ids == tuple(own[:4])
+        wanted = [float(expected[i, token]) for i, token in enumerate(item.token_ids)]
+        assert row.token_logprobs == pytest.approx(wanted, abs=1e-3)
+        assert row.argmax_logprobs == pytest.approx(expected.max(dim=-1).values.tolist(), abs=1e-3)
+    assert facts.can_verify_tokens
+    assert facts.versions == {"deployment_model": "acme/support@1"}
+    assert [note.code for note in facts.notes] == ["tool_calls_as_text"]
+    assert [(item.is_cut, len(item.token_ids or ())) for item in answers] == [(True, 5)] * 2

@@ -24,6 +24,8 @@ def next_token(token: int) -> int:
 
 @dataclass
 class FakeDeployment:
+    name: str = "standalone"
+    key: str | None = KEY
     has_prompt_logprobs: bool = True
     parses_tool_calls: bool = True
     refuses_tool_choice_auto: bool = False
@@ -38,7 +40,7 @@ class FakeDeployment:
     @property
     def app(self) -> FastAPI:
         app = FastAPI()
-        app.get("/v1/models")(lambda: {"data": [{"id": "standalone"}]})
+        app.get("/v1/models")(lambda: {"data": [{"id": self.name}]})
         app.post("/v1/completions")(self._completions)
         app.post("/v1/chat/completions")(self._chat)
         return app
@@ -78,9 +80,9 @@ class FakeDeployment:
         return self._reply({"message": message, "finish_reason": "stop"})
 
     def _problem(self, authorization: str, body: dict[str, Any]) -> JSONResponse | None:
-        if authorization != f"Bearer {KEY}":
+        if self.key is not None and authorization != f"Bearer {self.key}":
             return _error(401, "who are you")
-        if body["model"] != "standalone" or body["temperature"] != 0:
+        if body["model"] != self.name or body["temperature"] != 0:
             return _error(404, "no such model")
         status = self.statuses.pop(0) if self.statuses else 200
         return None if status == 200 else _error(status, "a test wants it so")

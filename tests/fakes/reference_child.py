@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 _ROW = {"case_id": "c", "is_finite": True, "argmax_ids": [1]}
@@ -32,6 +33,13 @@ def main() -> None:
             say({"id": number, "progress": {"done": 1, "total": 2}})
             say({"id": number, "progress": {"done": 2, "total": 2}})
             say({"id": number, "result": [_ROW]})
+        elif op == "continue_from":
+            done = [{"token_ids": [1], "logprobs": [-1.0], "text": "t"} for _ in args["items"]]
+            say({"id": number, "result": done if args["adapter"] is None else done[1:]})
+        elif op == "decode":
+            say({"id": number, "result": [",".join(map(str, ids)) for ids in args["token_ids"]]})
+        elif op == "merge":
+            merge(number, Path(args["folder"]))
         elif op == "tokenize":
             fields = {"line": 0, "field": "a.prompt", "problem": "p", "fix": "f"}
             say({"id": number, "error": {"code": "suite_invalid", "fields": fields}})
@@ -46,6 +54,13 @@ def load(number: int, args: dict[str, Any]) -> None:
         return
     _LOADED.append(args["model"])
     say({"id": number, "result": facts(args)})
+
+
+def merge(number: int, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"merged")
+    result = {"dtype": "bfloat16", "n_modules": 3, "lost_fraction": 0.125, "is_exact": False}
+    say({"id": number, "result": {"folder": str(folder), **result}})
 
 
 def facts(args: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import ReferenceFailed, StrictLoadFailed, SuiteInvalid
-from adapters.parity.protocol import TokenizedPrompt, VerifyItem
+from adapters.parity.protocol import ContinueItem, TokenizedPrompt, VerifyItem
 from adapters.parity.reference_client import ReferenceClient
 
 CHILD = [sys.executable, str(Path(__file__).parents[3] / "fakes" / "reference_child.py")]
@@ -73,6 +73,26 @@ async def test_another_number_of_rows_than_asked_is_refused():
     async with running() as client:
         with pytest.raises(ReferenceFailed, match="1 rows for 2 answers"):
             await client.verify(None, [VerifyItem("c", (1,), (1,))] * 2)
+
+
+async def test_continuations_come_one_for_each_item_and_texts_one_for_each_list():
+    item = ContinueItem("c", (1, 2), 3)
+    async with running() as client:
+        done = await client.continue_from(None, [item, item])
+        texts = await client.decode([(1, 2), (3,)])
+        with pytest.raises(ReferenceFailed, match="1 continuations for 2 items"):
+            await client.continue_from(Path("a"), [item, item])
+
+    assert [one.token_ids for one in done] == [(1,), (1,)]
+    assert texts == ["1,2", "3"]
+
+
+async def test_a_merge_says_what_it_did(tmp_path):
+    async with running() as client:
+        merged = await client.merge(Path("a"), tmp_path / "merged")
+
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+    assert merged.lost_fraction == 0.125
 
 
 async def test_typed_errors_arrive_as_themselves_and_leave_the_process_in_order():

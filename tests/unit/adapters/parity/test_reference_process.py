@@ -2,7 +2,7 @@ import io
 import json
 
 from adapters.errors import StrictLoadFailed
-from adapters.parity.reference_process import serve
+from adapters.parity.reference_process import device_of, serve
 
 
 class Operations:
@@ -20,6 +20,16 @@ class Operations:
 
     def verify(self, adapter, items, against_base, on_progress):
         return [adapter, items[0].token_ids, against_base]
+
+    def continue_from(self, adapter, items, on_progress):
+        on_progress(1, 1)
+        return [adapter, items[0].token_ids, items[0].n]
+
+    def decode(self, token_ids):
+        return [len(item) for item in token_ids]
+
+    def merge(self, adapter, folder):
+        return [adapter, folder]
 
     def generate(self, adapter, prompt_token_ids, n):
         raise ZeroDivisionError("inside")
@@ -60,6 +70,31 @@ def test_results_and_progress_carry_the_number_of_their_request():
         ["a", None],
         [None, [2], True],
     ]
+
+
+def test_continuations_decoding_and_merging_are_passed_on():
+    item = {"case_id": "a", "token_ids": [1, 2], "n": 3}
+
+    progress, continued, decoded, merged = served(
+        request(1, "continue_from", adapter="f", items=[item]),
+        request(2, "decode", token_ids=[[1], [2, 3]]),
+        request(3, "merge", adapter="f", folder="g"),
+    )
+
+    assert progress["progress"] == {"done": 1, "total": 1}
+    assert continued["result"] == ["f", [1, 2], 3]
+    assert decoded["result"] == [1, 2]
+    assert merged["result"] == ["f", "g"]
+
+
+def test_a_device_is_taken_as_it_is_and_auto_takes_a_gpu_where_there_is_one(monkeypatch):
+    import torch
+
+    assert device_of("cpu") == "cpu"
+    assert device_of("cuda") == "cuda"
+    for has_gpu, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
+        assert device_of("auto") == device
 
 
 def test_a_typed_error_keeps_its_code_and_fields():
