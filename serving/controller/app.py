@@ -15,7 +15,7 @@ from adapters.base_model import BaseModelCard, read_base_model
 from adapters.store import ArtifactStore
 from serving.controller import problems
 from serving.controller.base_folder import find_base_folder
-from serving.controller.contamination_check import ContaminationCheck, fleet_rules
+from serving.controller.contamination_check import ContaminationCheck
 from serving.controller.context import ControllerContext, database_url, secrets_of, store_url
 from serving.controller.loop import ControllerLoop
 from serving.controller.metrics import ControllerMetrics
@@ -106,7 +106,6 @@ def create_app(
 
     Raises:
         BaseModelError, StoreUnavailable: see `build_context`.
-        ValueError: a `contamination_*` setting is out of its range.
     """
     bell = Bell()
     context = build_context(settings, clock=clock, bell=bell)
@@ -126,7 +125,7 @@ def create_app(
         max_concurrent=settings.max_concurrent_uploads,
     )
     app.state.contamination = ContaminationCheck(
-        fleet_rules(settings), timeout_seconds=settings.contamination_timeout_seconds
+        timeout_seconds=settings.contamination_timeout_seconds
     )
     app.state.is_loop_running = lambda: not has_loop
     for router in ROUTERS:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 from asyncio.subprocess import Process
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from adapters.errors import (
     TrainingSetInvalid,
 )
 from adapters.parity.contamination import ContaminationReport, ContaminationRules
+from adapters.parity.policy import GatePolicy
 from serving.controller.errors import UploadsBusy
-from serving.settings import ControllerSettings
 
 log = structlog.get_logger()
 
@@ -38,30 +38,22 @@ _MAX_QUEUED = 3
 _RETRY_AFTER_SECONDS = 30
 
 
-def fleet_rules(settings: ControllerSettings) -> ContaminationRules:
-    """What counts as contamination where no policy says otherwise.
-
-    Raises:
-        ValueError: a setting is out of its range.
-    """
-    return ContaminationRules(
-        jaccard=settings.contamination_jaccard,
-        shingle=settings.contamination_shingle,
-        num_perm=settings.contamination_num_perm,
-        max_fraction=settings.contamination_max_fraction,
-    )
+def rules_of(policy: GatePolicy) -> ContaminationRules:
+    """What counts as contamination by a policy."""
+    return ContaminationRules(**asdict(policy.contamination))
 
 
 class ContaminationCheck:
     """The comparisons of one controller process: later ones wait for their turn."""
 
-    def __init__(self, rules: ContaminationRules, *, timeout_seconds: float) -> None:
-        self.rules = rules
+    def __init__(self, *, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self._turn = asyncio.Lock()
         self._n_queued = 0
 
-    async def compare(self, suite: Path, training: Path, *, digest: str) -> ContaminationReport:
+    async def compare(
+        self, suite: Path, training: Path, *, rules: ContaminationRules, digest: str
+    ) -> ContaminationReport:
         """The report on two files; `digest` is the training set's, kept in the report.
 
         Whoever gives up waiting takes the child with them.
@@ -76,19 +68,19 @@ class ContaminationCheck:
         self._n_queued += 1
         try:
             async with self._turn:
-                last = await self._run(suite, training)
+                last = await self._run(suite, training, rules)
         finally:
             self._n_queued -= 1
         return replace(_report(last), training_digest=digest)
 
-    async def _run(self, suite: Path, training: Path) -> dict[str, Any]:
+    async def _run(self, suite: Path, training: Path, rules: ContaminationRules) -> dict[str, Any]:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             _MODULE,
             str(suite),
             str(training),
-            json.dumps(self.rules.to_json()),
+            json.dumps(rules.to_json()),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from adapters.parity.policy import (
     GatePolicy,
@@ -66,5 +67,18 @@ def patch_of(settings: ControllerSettings) -> PolicyPatch:
         "effect_factor": settings.gate_effect_factor,
         "require_export_evidence": settings.require_export_evidence,
     }
+    contamination = {
+        "jaccard": settings.contamination_jaccard,
+        "shingle": settings.contamination_shingle,
+        "num_perm": settings.contamination_num_perm,
+        "max_fraction": settings.contamination_max_fraction,
+    }
     usual = GatePolicy()
-    return parse_policy({name: v for name, v in values.items() if v != getattr(usual, name)})
+    changed = _changed(values, usual)
+    if nested := _changed(contamination, usual.contamination):
+        changed["contamination"] = nested
+    return parse_policy(changed)
+
+
+def _changed(values: Mapping[str, Any], usual: object) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value != getattr(usual, name)}

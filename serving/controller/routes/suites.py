@@ -15,9 +15,11 @@ from adapters.identity import parse_adapter_name
 from adapters.parity.contamination import ContaminationReport
 from adapters.parity.suite import MAX_SUITE_BYTES, parse_suite
 from serving.controller.auth import Context, Pusher, Reader
-from serving.controller.contamination_check import ContaminationCheck
+from serving.controller.contamination_check import ContaminationCheck, rules_of
 from serving.controller.context import ControllerContext
 from serving.controller.errors import NotFound
+from serving.controller.policies import resolve_scope
+from serving.controller.registry.policies import PolicyScope
 from serving.controller.registry.tables import SuiteRow
 from serving.controller.schemas import SuiteList, SuiteOut
 from serving.controller.upload_form import SUITE, TRAINING, UploadForm, suite_form
@@ -139,14 +141,17 @@ async def _compare(
 ) -> dict[str, Any]:
     """The report on `row` and the form's training set; one that is stored already is not redone.
 
+    By the tenant's policy: which adapters the suite will judge is not known yet.
+
     Raises:
         SuiteContaminated: more leaked than the rules allow.
     """
     digest = f"sha256:{form.files[TRAINING].sha256}"
     stored = await _stored_report(context, row)
-    if stored is not None and (stored.training_digest, stored.rules) == (digest, check.rules):
+    rules = rules_of((await resolve_scope(context, PolicyScope(row.tenant_id))).policy)
+    if stored is not None and (stored.training_digest, stored.rules) == (digest, rules):
         return stored.to_json()
-    report = await check.compare(folder / SUITE, folder / TRAINING, digest=digest)
+    report = await check.compare(folder / SUITE, folder / TRAINING, rules=rules, digest=digest)
     report.check()
     return report.to_json()
 

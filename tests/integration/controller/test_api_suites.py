@@ -194,3 +194,17 @@ async def test_a_list_names_few_leaked_cases_and_counts_all(tmp_path: Path) -> N
         for shown in ((await tenant.get(SUITE)).json(), (await stored(tenant))[0]):
             assert len(shown["contamination"]["leaks"]) == 20
             assert shown["contamination"]["n_leaked"] == 30
+
+
+async def test_the_tenants_policy_says_how_much_may_leak(controller: Controller) -> None:
+    tenant, admin = await controller.tenant("acme"), await controller.client()
+    suite, training, _leaked = a_contaminated_world(100, 2)
+    refused = await tenant.put(SUITE, files=form(suite, training))
+
+    policy = {"contamination": {"max_fraction": 0.02}}
+    assert (await admin.put("/v1/tenants/acme/policy", json=policy)).status_code == 201
+    taken = await tenant.put(SUITE, files=form(suite, training))
+
+    assert_problem(refused, 422, "suite_contaminated")
+    assert taken.status_code == 201
+    assert taken.json()["contamination"]["rules"]["max_fraction"] == 0.02

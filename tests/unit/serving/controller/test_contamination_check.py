@@ -13,9 +13,9 @@ import pytest
 
 from adapters.errors import ContaminationFailed, TrainingSetInvalid
 from adapters.parity.contamination import ContaminationRules
-from serving.controller.contamination_check import ContaminationCheck, fleet_rules
+from adapters.parity.policy import ContaminationPolicy, GatePolicy
+from serving.controller.contamination_check import ContaminationCheck, rules_of
 from serving.controller.errors import UploadsBusy
-from serving.settings import ControllerSettings
 from tests.builders.near_texts import a_contaminated_world
 
 RULES = ContaminationRules()
@@ -30,13 +30,13 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def a_check(timeout_seconds: float = 300.0) -> ContaminationCheck:
-    return ContaminationCheck(RULES, timeout_seconds=timeout_seconds)
+    return ContaminationCheck(timeout_seconds=timeout_seconds)
 
 
 async def test_the_child_tells_the_report_and_it_keeps_the_training_sets_digest(
     files: tuple[Path, Path],
 ) -> None:
-    report = await a_check().compare(*files, digest="sha256:x")
+    report = await a_check().compare(*files, rules=RULES, digest="sha256:x")
 
     assert (len(report.leaks), report.n_cases, report.n_documents) == (3, 100, 300)
     assert report.training_digest == "sha256:x"
@@ -46,7 +46,7 @@ async def test_an_error_of_the_child_is_the_same_error_here(files: tuple[Path, P
     files[1].write_text("nonsense")
 
     with pytest.raises(TrainingSetInvalid) as caught:
-        await a_check().compare(*files, digest="x")
+        await a_check().compare(*files, rules=RULES, digest="x")
 
     assert caught.value.fields["line"] == 1
 
@@ -55,7 +55,7 @@ async def test_a_child_that_dies_without_a_word_is_a_failure(files: tuple[Path, 
     files[1].unlink()
 
     with pytest.raises(ContaminationFailed):
-        await a_check().compare(*files, digest="x")
+        await a_check().compare(*files, rules=RULES, digest="x")
 
 
 def children() -> set[int]:
@@ -86,7 +86,7 @@ async def test_a_comparison_that_takes_too_long_is_ended(endless: tuple[Path, Pa
     before = children()
 
     with pytest.raises(ContaminationFailed) as caught:
-        await a_check(timeout_seconds=0.1).compare(*endless, digest="x")
+        await a_check(timeout_seconds=0.1).compare(*endless, rules=RULES, digest="x")
 
     assert "0.1 seconds" in caught.value.fields["reason"]
     assert children() <= before
@@ -96,7 +96,7 @@ async def test_whoever_gives_up_takes_the_child_along_and_the_next_gets_its_turn
     endless: tuple[Path, Path],
 ) -> None:
     check, before = a_check(), children()
-    waiting = asyncio.create_task(check.compare(*endless, digest="x"))
+    waiting = asyncio.create_task(check.compare(*endless, rules=RULES, digest="x"))
 
     async with a_reading_child(endless[1]):
         waiting.cancel()
@@ -106,16 +106,18 @@ async def test_whoever_gives_up_takes_the_child_along_and_the_next_gets_its_turn
     assert children() <= before
     endless[1].unlink()
     endless[1].write_text('{"text": "a"}')
-    assert (await check.compare(*endless, digest="x")).n_documents == 1
+    assert (await check.compare(*endless, rules=RULES, digest="x")).n_documents == 1
 
 
 async def test_too_many_that_wait_are_asked_to_come_again(endless: tuple[Path, Path]) -> None:
     check, before = a_check(), children()
-    tasks = [asyncio.create_task(check.compare(*endless, digest="x")) for _ in range(3)]
+    tasks = [
+        asyncio.create_task(check.compare(*endless, rules=RULES, digest="x")) for _ in range(3)
+    ]
 
     async with a_reading_child(endless[1]) as running:
         with pytest.raises(UploadsBusy) as caught:
-            await check.compare(*endless, digest="x")
+            await check.compare(*endless, rules=RULES, digest="x")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -127,7 +129,7 @@ async def test_too_many_that_wait_are_asked_to_come_again(endless: tuple[Path, P
 
 async def test_a_killed_child_is_a_failure_and_not_a_hang(endless: tuple[Path, Path]) -> None:
     before = children()
-    task = asyncio.create_task(a_check().compare(*endless, digest="x"))
+    task = asyncio.create_task(a_check().compare(*endless, rules=RULES, digest="x"))
 
     async with a_reading_child(endless[1]) as running:
         os.kill((running - before).pop(), signal.SIGKILL)
@@ -135,17 +137,10 @@ async def test_a_killed_child_is_a_failure_and_not_a_hang(endless: tuple[Path, P
             await task
 
 
-def test_the_fleets_rules_come_from_its_settings() -> None:
-    settings = ControllerSettings(
-        contamination_jaccard=0.8,
-        contamination_shingle=6,
-        contamination_num_perm=128,
-        contamination_max_fraction=0.01,
-    )
+def test_a_policys_rules_are_the_comparisons() -> None:
+    own = ContaminationPolicy(jaccard=0.8, shingle=6, num_perm=128, max_fraction=0.01)
 
-    assert fleet_rules(settings) == ContaminationRules(
+    assert rules_of(GatePolicy(contamination=own)) == ContaminationRules(
         jaccard=0.8, shingle=6, num_perm=128, max_fraction=0.01
     )
-    assert fleet_rules(ControllerSettings()) == ContaminationRules()
-    with pytest.raises(ValueError, match="max_fraction"):
-        fleet_rules(ControllerSettings(contamination_max_fraction=2.0))
+    assert rules_of(GatePolicy()) == ContaminationRules()
