@@ -79,6 +79,7 @@ class FakeEngine:
         self.engine_id, self.fleet, self.url = engine_id, fleet, "http://unserved"
         self.is_ready = True
         self.dtype = "float32"
+        self.build = "fake engine 1"
         self.snapshot: FleetSnapshot | None = None
         self.seen: set[str] = set()
         """Every version name that any snapshot ever showed to this engine."""
@@ -132,7 +133,7 @@ class FakeEngine:
         return EngineReport(
             engine_id=self.engine_id,
             url=self.url,
-            build="fake engine 1",
+            build=self.build,
             dtype=self.dtype,
             revision=self.snapshot.revision if self.snapshot else -1,
             is_ready=self.is_ready,
