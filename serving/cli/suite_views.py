@@ -103,7 +103,8 @@ def print_suite(name: str, facts: Mapping[str, Any]) -> None:
     views.print_pairs({"suite": name, **pairs, "expectations": kinds or "none"})
     rows = [(row["segment"], row["n_cases"], row["n_gold"]) for row in facts["segments"]]
     views.print_table("segments", ("segment", "cases", "with gold"), rows)
-    print_contamination(facts.get("contamination"))
+    if "contamination" in facts:  # A stored suite; a file was compared with nothing.
+        print_contamination(facts["contamination"])
     print_notes(facts["notes"])
 
 
