@@ -176,6 +176,15 @@ class ControllerSettings(_FromEnvironment):
         "auto",
         "Where the standalone reference computes: cpu, cuda, or auto (a GPU where the controller sees one).",
     )
+    deployment_key: str | None = _setting(
+        None,
+        "Bearer key for the standalone deployments that policies with runner: openai name.",
+        is_secret=True,
+    )
+    merged_command: str | None = _setting(
+        None,
+        "Command that serves merged weights, for policies with runner: merged; {model}, {port} and {name} are filled in.",
+    )
     log_level: str = _setting("info", "debug, info, warning or error.")
 
 

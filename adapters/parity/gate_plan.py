@@ -48,6 +48,7 @@ from adapters.parity.numeric import (
     total,
 )
 from adapters.parity.protocol import EffectRow, VerifyItem
+from adapters.parity.reasons import Reason
 from adapters.parity.task_measure import NO_TASK, TaskInputs, TaskMeasurements, measure_task
 
 
@@ -129,6 +130,8 @@ class GateInputs:
     """Cases of the suite that were left out: leaked from training, or too long."""
     runner: str = "peft"
     """What gave the standalone side's texts: `policy.Runner`."""
+    runner_notes: tuple[Reason, ...] = ()
+    """What a report must say of that runner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ class Measurements:
     contamination: ContaminationReport | None = None
     n_excluded: int = 0
     runner: str = "peft"
+    runner_notes: tuple[Reason, ...] = ()
 
 
 def measure(inputs: GateInputs) -> Measurements:
@@ -192,6 +196,7 @@ def measure(inputs: GateInputs) -> Measurements:
         contamination=inputs.contamination,
         n_excluded=inputs.n_excluded,
         runner=inputs.runner,
+        runner_notes=inputs.runner_notes,
     )
 
 

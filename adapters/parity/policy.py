@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from adapters.errors import PolicyInvalid
-from adapters.parity.policy_rules import Choice, Count, Flag, Number, Rule, Thresholds
+from adapters.parity.policy_rules import Choice, Count, Flag, Number, Rule, Text, Thresholds
 
 
 class OnInconclusive(StrEnum):
@@ -91,6 +91,10 @@ class GatePolicy:
     """`rollback`: a live version that FAILs its re-check gives way to the previous version."""
     runner: Runner = Runner.PEFT
     """The standalone side: base and adapter (peft), a deployment (openai), merged weights."""
+    deployment_url: str = ""
+    """Of the runner `openai`: the standalone deployment to compare with, as `http://host:port`."""
+    deployment_model: str = ""
+    """Of the runner `openai`: the model's name there."""
     seed: int = 0
     """Of every random choice: resamples, orders, sampled cases."""
 
@@ -124,6 +128,8 @@ _RULES: dict[str, Rule] = {
     "on_inconclusive": Choice(OnInconclusive),
     "on_recheck_fail": Choice(OnRecheckFail),
     "runner": Choice(Runner),
+    "deployment_url": Text(),
+    "deployment_model": Text(),
     "seed": Count(0, 2**32 - 1),
 }
 """By dotted name; a test compares it with the fields."""

@@ -15,6 +15,7 @@ from adapters.errors import PolicyInvalid
 
 _MAX_SEGMENTS = 1000
 _MAX_SEGMENT_NAME = 255
+_MAX_TEXT = 500
 
 
 class Rule(Protocol):
@@ -87,6 +88,18 @@ class Flag:
         if not isinstance(value, bool):
             problem = f"{_shown(value)} is neither true nor false"
             raise PolicyInvalid(field=field, problem=problem, fix="Give true or false.")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of at most 500 printable characters; empty: unset."""
+
+    def read(self, field: str, value: object) -> str:
+        """See `Rule.read`."""
+        fix = "Give a text of at most 500 printable characters."
+        if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
+            raise PolicyInvalid(field=field, problem=f"{_shown(value)} is no such text", fix=fix)
         return value
 
 

@@ -81,6 +81,7 @@ def _above_margin(comparison: Comparison | None) -> Iterator[Reason]:
 def task_notes(measured: Measurements) -> Iterator[Reason]:
     """What a reader of a PASS has to know."""
     task = measured.task
+    yield from measured.runner_notes
     if measured.n_excluded:
         text = f"{measured.n_excluded} cases of the suite were left out (see excluded)"
         yield Reason("cases_excluded", text)

@@ -10,6 +10,8 @@ from adapters.errors import (
     ArtifactNotFound,
     DigestMismatch,
     ReferenceFailed,
+    RunnerError,
+    RunnerUnreachable,
     StoreUnavailable,
     SuiteInvalid,
 )
@@ -69,7 +71,9 @@ async def try_to_measure(
         if n_tries + 1 < _MAX_REFERENCE_TRIES:
             return Retry(exc.code, detail=exc.fields)
         return _inconclusive(exc.code, str(exc))
-    except SuiteInvalid as exc:
+    except RunnerUnreachable as exc:
+        return Retry(exc.code, after_seconds=15.0, detail=exc.fields)
+    except (SuiteInvalid, RunnerError) as exc:
         return _inconclusive(exc.code, str(exc))
     except EngineUnreachable as exc:
         return Retry(exc.code, after_seconds=5.0, detail={"detail": str(exc)})

@@ -23,7 +23,9 @@ from adapters.parity.gate_plan import (
 from adapters.parity.numeric import CandidateAnswer, Verified
 from adapters.parity.policy import GatePolicy
 from adapters.parity.protocol import Generated, VerifyRow
+from adapters.parity.reasons import Reason
 from adapters.parity.reference_key import inputs_digest
+from adapters.parity.runners.protocol import RunnerNote
 from adapters.parity.task_measure import TaskInputs
 from serving.contract import EngineReport, VersionState
 from serving.controller.lifecycle import State
@@ -39,6 +41,7 @@ from serving.controller.steps.candidate import (
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.stages import Stages
 from serving.controller.steps.standalone import Alone
+from serving.controller.steps.standalone_answers import RunnerUnset, answers_of_runner
 
 _FLOOR_FORMAT = 2
 """Part of a floor's key: raised when a floor holds more than before."""
@@ -113,6 +116,7 @@ async def measure_on_engine(
         CandidateRefused: the engine cannot serve it, or serves what no finite computation gives.
         EngineCallError, NoEngine, ReferenceFailed, StoreUnavailable: it could not be measured.
     """
+    other = await _of_runner(context, case, stages)
     served = await _candidate(context, case, stages)
     _check_dtype(case, served.engine)
     live_name, live = await _live(context, case, stages, engine=served.engine)
@@ -120,6 +124,9 @@ async def measure_on_engine(
     answers = served.answers
     rows = await _verify(context, case, answers, stages)
     standalone = await _own_answers(context, case, answers, rows, stages)
+    notes: tuple[RunnerNote, ...] = ()
+    if other is not None:
+        standalone, notes = other
     task = TaskInputs(
         cases=case.asked.suite.cases,
         engine=await _texts_by_repeat(context, answers),
@@ -127,8 +134,32 @@ async def measure_on_engine(
         live=await _texts(context, {item.case_id: item.token_ids for item in live}),
         live_version=live_name,
     )
-    inputs = replace(inputs_alone(case), answers=answers, rows=rows, floor=floor, task=task)
+    inputs = replace(
+        inputs_alone(case),
+        answers=answers,
+        rows=rows,
+        floor=floor,
+        task=task,
+        runner=case.policy.runner.value,
+        runner_notes=tuple(Reason(note.code, note.text) for note in notes),
+    )
     return served.engine, inputs
+
+
+async def _of_runner(
+    context: StepContext, case: Case, stages: Stages
+) -> tuple[dict[str, str], tuple[RunnerNote, ...]] | None:
+    try:
+        return await answers_of_runner(
+            context,
+            case.folder,
+            case.asked,
+            stages,
+            policy=case.policy,
+            parts=case.parts(adapter=case.row.digest, attempt=case.row.attempt),
+        )
+    except RunnerUnset as exc:
+        raise CandidateRefused(exc.code, exc.text, is_against=False) from exc
 
 
 def _check_dtype(case: Case, engine: EngineReport) -> None:

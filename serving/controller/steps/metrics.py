@@ -13,6 +13,7 @@ from serving.controller.lifecycle import Verdict
 GATE_STAGES = (
     "fetch",
     "reference",
+    "runner",
     "load",
     "candidate",
     "live",

@@ -17,6 +17,7 @@ from serving.controller.steps.metrics import Stopwatch
 STAGES: Mapping[str, float] = {
     "fetch": 1.0,
     "reference": 12.0,
+    "runner": 15.0,
     "load": 5.0,
     "candidate": 45.0,
     "live": 12.0,
