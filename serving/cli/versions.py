@@ -59,7 +59,7 @@ def show(
     names = ("state", "verdict", "digest", "rank", "size_bytes", "suite", "attempt")
     facts = {name: shown[name] for name in names if shown.get(name) is not None}
     views.print_pairs({"version": identity, **facts})
-    for reason in views.reasons_of(shown):
+    for reason in [*views.reasons_of(shown), *views.standing_of(shown)]:
         views.out.print(f"- {reason}", markup=False)
     views.print_findings(shown.get("findings") or ())
 

@@ -116,6 +116,21 @@ def reasons_of(version: Row) -> list[str]:
     return texts
 
 
+def standing_of(version: Row) -> list[str]:
+    """What was made of a version since its evaluation: an override, a re-check."""
+    texts = []
+    if version.get("override_reason"):
+        texts.append(f"promoted by {version.get('override_by')}: {version['override_reason']}")
+    recheck = version.get("recheck") or {}
+    if recheck.get("verdict"):
+        changed = ", ".join(recheck["reason"]["changed"])
+        texts.append(f"re-check after {changed} changed: {recheck['verdict']}")
+        texts += [_reason(item) for item in recheck["reasons"] if recheck["verdict"] != "PASS"]
+    if recheck.get("error"):
+        texts.append(f"re-check put off: {_reason(recheck['error'])}")
+    return texts
+
+
 def print_error(error: CliError) -> None:
     """An error with everything that came with it: findings, reasons, the fix."""
     _say(f"[red]error[/red]: {escape(str(error))}")

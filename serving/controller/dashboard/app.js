@@ -63,7 +63,9 @@ function why(version) {
   const error = version.error && (version.error.detail || version.error.code || version.error.reason);
   const stage = version.progress && version.progress.stage;
   const text = version.override_reason ? `override: ${version.override_reason}` : "";
-  const value = blocking || error || stage || text;
+  const recheck = version.recheck && version.recheck.verdict && version.recheck.verdict !== "PASS"
+    ? `re-check: ${version.recheck.verdict}, ${version.recheck.reason.changed.join(", ")} changed` : "";
+  const value = blocking || error || stage || recheck || text;
   return typeof value === "object" && value ? JSON.stringify(value) : value;
 }
 

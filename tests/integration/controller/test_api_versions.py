@@ -54,6 +54,38 @@ async def test_a_failed_version_needs_a_reason_to_be_promoted(controller: Contro
     shown = (await tenant.get(f"{VERSIONS}/1")).json()
     assert shown["override_reason"] == "known to be fine"
     assert shown["override_by"].startswith("key:lp_")
+    audit = (await tenant.get("/v1/events", params={"subject": "acme/support@1"})).json()["events"]
+    (override,) = (row for row in audit if row["action"] == "override")
+    assert override["reason"] == "known to be fine"
+    assert override["evidence"]["verdict"] == "FAIL"
+    assert override["evidence"]["report"] == {"attempt": 0, "recheck": 0}
+
+
+async def test_a_report_says_which_one_it_is_and_who_overrode_it(controller: Controller) -> None:
+    tenant = await controller.tenant("acme", ALL)
+    await tenant.post(VERSIONS, files=form_of())
+    await controller.lead("acme/support@1", Event.ACCEPT, Verdict.FAIL)
+    plain = (await tenant.get(f"{VERSIONS}/1/report")).json()
+    await tenant.post(f"{VERSIONS}/1/promote", json={"override_reason": "known to be fine"})
+
+    shown = (await tenant.get(f"{VERSIONS}/1/report", params={"attempt": 0, "recheck": 0})).json()
+
+    assert (plain["override"], plain["attempt"], plain["recheck"]) == (None, 0, 0)
+    assert shown["override"]["reason"] == "known to be fine"
+    assert [note["code"] for note in shown["notes"]] == ["overridden"]
+    absent = await tenant.get(f"{VERSIONS}/1/report", params={"recheck": 1})
+    assert_problem(absent, 404, "not_found")
+
+
+async def test_a_blank_reason_overrides_nothing(controller: Controller) -> None:
+    tenant = await controller.tenant("acme", ALL)
+    await tenant.post(VERSIONS, files=form_of())
+    await controller.lead("acme/support@1", Event.ACCEPT, Verdict.FAIL)
+
+    answer = await tenant.post(f"{VERSIONS}/1/promote", json={"override_reason": "    "})
+
+    assert_problem(answer, 409, "override_needed")
+    assert (await tenant.get(f"{VERSIONS}/1")).json()["state"] == "failed"
 
 
 async def test_a_move_that_the_state_does_not_allow_says_what_is_allowed(
