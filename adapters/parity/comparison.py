@@ -142,7 +142,9 @@ class Comparison:
     minimum_detectable_effect: float | None
     """Of the total."""
     false_block_rate: float
-    """At most this share of candidates that are no worse is found worse anywhere; 0: no test."""
+    """At most this share of candidates that are no worse is found worse anywhere; 0: no test.
+
+    Kept exactly where `is_binary`, approximately for other scores (docs/statistics.md)."""
     n_tests: int
     """Size of Holm's family: the total and the gated segments."""
     unknown_thresholds: tuple[str, ...]

@@ -20,7 +20,7 @@ def suites(draw: st.DrawFn) -> list[PairedScore]:
     return [PairedScore(str(i), *row) for i, row in enumerate(rows)]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(suites(), st.randoms(use_true_random=False))
 def test_the_order_of_the_cases_changes_nothing(pairs, random):
     shuffled = random.sample(pairs, len(pairs))
@@ -28,7 +28,7 @@ def test_the_order_of_the_cases_changes_nothing(pairs, random):
     assert compared(pairs, RULES) == compared(shuffled, RULES)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(suites())
 def test_a_regression_needs_a_gated_row_a_drop_above_the_margin_and_proof(pairs):
     comparison = compared(pairs, RULES)
@@ -44,7 +44,7 @@ def test_a_regression_needs_a_gated_row_a_drop_above_the_margin_and_proof(pairs)
             assert item.interval is None or item.interval.high < 0.0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(suites())
 def test_no_case_and_no_segment_is_dropped(pairs):
     comparison = compared(pairs, RULES)
@@ -57,7 +57,7 @@ def test_no_case_and_no_segment_is_dropped(pairs):
             assert -1.0 <= item.interval.low <= item.delta <= item.interval.high <= 1.0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(suites())
 def test_better_and_worse_turn_round_with_the_sides(pairs):
     forth = compared(pairs, RULES).total
@@ -71,7 +71,7 @@ def test_better_and_worse_turn_round_with_the_sides(pairs):
     assert not (forth.is_regression and back.is_regression)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(suites())
 def test_identical_sides_are_never_a_regression_and_the_sentence_is_one(pairs):
     same = [replace(pair, after=pair.before) for pair in pairs]
