@@ -87,50 +87,84 @@ def record_fingerprint(
 class FingerprintCallback(transformers.TrainerCallback):  # type: ignore[misc]  # untyped base
     """Records a fingerprint beside every checkpoint and at the end of training.
 
+    Each lies beside the adapter that it is of: in `checkpoint-N/` for a checkpoint, in `output_dir`
+    for the model that training ends with, which is the best one under `load_best_model_at_end`.
+    Only the process that saves writes.
+
     Args:
         tokenizer: the one that formats the prompts.
         prompts: see `record_fingerprint`; three or four are enough.
         max_new_tokens: length of the recorded answers.
+        adapter_name: the adapter that is trained. PEFT saves one that is not called `default` in a
+            folder of its name, and the fingerprint goes there too.
 
-    A model that is sharded over processes (FSDP, DeepSpeed ZeRO-3) has to be gathered first; call
-    `record_fingerprint` yourself there.
+    What cannot be recorded stops training before its first step (`FingerprintInvalid`): a model
+    without a LoRA adapter, or one that is sharded over processes (FSDP, DeepSpeed ZeRO-3); gather
+    such a model at the end and call `record_fingerprint` yourself.
     """
 
     def __init__(
-        self, tokenizer: Any, prompts: Sequence[Prompt], *, max_new_tokens: int = 24
+        self,
+        tokenizer: Any,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int = 24,
+        adapter_name: str = "default",
     ) -> None:
         self._tokenizer, self._prompts = tokenizer, list(prompts)
-        self._max_new_tokens = max_new_tokens
+        self._max_new_tokens, self._adapter_name = max_new_tokens, adapter_name
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Find out now, and not after hours, whether this model can be recorded."""
+        _unwrap(kwargs.get("model"), self._adapter_name)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record beside the checkpoint that was just written."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self._record(kwargs.get("model"), state, folder)
+        # A hyperparameter search saves in folders of its own: its trials are no candidates.
+        if folder.is_dir():
+            self._record(args, kwargs.get("model"), folder)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record in the output folder, where `save_model` writes the final adapter."""
-        self._record(kwargs.get("model"), state, Path(args.output_dir))
+        self._record(args, kwargs.get("model"), Path(args.output_dir))
 
-    def _record(self, model: Any, state: Any, folder: Path) -> None:
-        if not state.is_world_process_zero or model is None:
+    def _record(self, args: Any, model: Any, folder: Path) -> None:
+        if not args.should_save:
             return
         record_fingerprint(
-            model, self._tokenizer, self._prompts, folder, max_new_tokens=self._max_new_tokens
+            model,
+            self._tokenizer,
+            self._prompts,
+            folder if self._adapter_name == "default" else folder / self._adapter_name,
+            adapter_name=self._adapter_name,
+            max_new_tokens=self._max_new_tokens,
         )
 
 
 def _unwrap(model: Any, adapter_name: str) -> Any:
     bare = model
-    while not isinstance(bare, peft.PeftModel) and hasattr(bare, "module"):
-        bare = bare.module  # DistributedDataParallel and the like
-    if not isinstance(bare, peft.PeftModel):
-        raise FingerprintInvalid(field="model", problem=f"{type(bare).__name__} is no PEFT model")
+    while not isinstance(bare, peft.PeftModel):
+        # DistributedDataParallel and the like, and torch.compile.
+        inner = getattr(bare, "module", None) or getattr(bare, "_orig_mod", None)
+        if inner is None:
+            problem = f"{type(bare).__name__} is no PEFT model"
+            raise FingerprintInvalid(field="model", problem=problem)
+        bare = inner
     if adapter_name not in bare.active_adapters:
         problem = f"{adapter_name!r} is not active; active are {bare.active_adapters}"
         raise FingerprintInvalid(field="adapter_name", problem=problem)
     if any(getattr(module, "merged", False) for module in bare.modules()):
         raise FingerprintInvalid(field="model", problem="the adapter is merged into the base")
+    if any(_is_sharded(weight) for weight in bare.parameters()):
+        problem = "sharded over processes; gather the whole model first"
+        raise FingerprintInvalid(field="model", problem=problem)
     return bare
+
+
+def _is_sharded(weight: Any) -> bool:
+    # A DTensor of FSDP, or a parameter that DeepSpeed ZeRO-3 has taken apart.
+    return hasattr(weight, "_local_tensor") or hasattr(weight, "ds_id")
 
 
 def _base_print(model: Any) -> BasePrint:
@@ -194,11 +228,15 @@ def _answers(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], *, max_new_tokens: int
 ) -> list[RecordedTokens]:
     answers = []
-    with _evaluating(model):
-        stops = stop_ids_of(model.get_base_model())
+    # Mixed precision wraps the outermost forward function in autocast; the adapted base below it
+    # computes in the weights' own number type, which is the one that is recorded.
+    adapted = model.get_base_model()
+    device = adapted.device.type
+    with _evaluating(model), torch.autocast(device, enabled=False):
+        stops = stop_ids_of(adapted)
         for prompt in prompts:
             ids = _prompt_ids(tokenizer, prompt)
-            tokens, logprobs = greedy(model, ids, max_new_tokens, stop_ids=stops)
+            tokens, logprobs = greedy(adapted, ids, max_new_tokens, stop_ids=stops)
             answers.append(RecordedTokens(tuple(ids), tuple(tokens), tuple(logprobs)))
     return answers
 
