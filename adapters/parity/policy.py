@@ -95,6 +95,8 @@ class GatePolicy:
     """Of the runner `openai`: the standalone deployment to compare with, as `http://host:port`."""
     deployment_model: str = ""
     """Of the runner `openai`: the model's name there."""
+    use_judges: bool = False
+    """Whether the controller's judges compare free-text answers of cases without gold."""
     seed: int = 0
     """Of every random choice: resamples, orders, sampled cases."""
 
@@ -130,6 +132,7 @@ _RULES: dict[str, Rule] = {
     "runner": Choice(Runner),
     "deployment_url": Text(),
     "deployment_model": Text(),
+    "use_judges": Flag(),
     "seed": Count(0, 2**32 - 1),
 }
 """By dotted name; a test compares it with the fields."""
