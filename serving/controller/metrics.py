@@ -33,18 +33,37 @@ class ControllerMetrics:
             registry=self.registry,
         )
 
+        self._outages = Gauge(
+            "loraplane_versions_out_of_service",
+            "Versions that an engine reports failed or quarantined; of reachable engines.",
+            ["engine"],
+            registry=self.registry,
+        )
+
     def show_versions(self, count_by_state: Mapping[str, int]) -> None:
         """Set `versions{state}`."""
         for state, count in count_by_state.items():
             self._versions.labels(state).set(count)
 
-    def show_engines(self, count_by_state: Mapping[str, int], lags: Mapping[str, int]) -> None:
-        """Set `engines{state}` and `snapshot_lag_revisions{engine}`; engines left out disappear."""
+    def show_engines(
+        self,
+        count_by_state: Mapping[str, int],
+        *,
+        lags: Mapping[str, int],
+        outages: Mapping[str, int],
+    ) -> None:
+        """Set the engines' gauges: how many in each state, and by engine lag and outages.
+
+        Engines that are left out disappear.
+        """
         for state, count in count_by_state.items():
             self._engines.labels(state).set(count)
         self._lag.clear()
         for engine, lag in lags.items():
             self._lag.labels(engine).set(lag)
+        self._outages.clear()
+        for engine, count in outages.items():
+            self._outages.labels(engine).set(count)
 
     def expose(self) -> bytes:
         """Prometheus text format."""

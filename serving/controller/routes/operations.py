@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from adapters.parity.report_page import STYLE_HASH
+from serving.contract import EngineReport, VersionState
 from serving.controller.auth import Context
 from serving.controller.dashboard import load_asset
 from serving.controller.errors import NotFound, RegistryUnavailable
@@ -54,13 +55,18 @@ async def metrics(context: Context) -> Response:
     states = Counter({"ready": 0, "starting": 0, "unreachable": 0})
     states.update(engine_state(engine, context) for engine in engines)
     revision = await repository.fleet.revision()
-    lags = {
-        engine.report.engine_id: max(0, revision - engine.report.revision)
-        for engine in engines
-        if engine_state(engine, context) != "unreachable"
-    }
-    context.metrics.show_engines(states, lags)
+    reports = [e.report for e in engines if engine_state(e, context) != "unreachable"]
+    context.metrics.show_engines(
+        states,
+        lags={report.engine_id: max(0, revision - report.revision) for report in reports},
+        outages={report.engine_id: _count_outages(report) for report in reports},
+    )
     return Response(context.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _count_outages(report: EngineReport) -> int:
+    is_out = (VersionState.FAILED, VersionState.QUARANTINED)
+    return sum(item.state in is_out for item in report.versions)
 
 
 @router.get("/dashboard", include_in_schema=False)

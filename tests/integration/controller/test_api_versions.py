@@ -167,7 +167,10 @@ async def test_a_report_shows_up_in_engines_versions_capacity_and_metrics(
     name = await controller.make_live(tenant, "acme", b"one")
     engine, admin = await controller.engine_client(), await controller.client()
     report = a_report(
-        versions=[VersionReport(name=name, digest="d", state=VersionState.PROVEN, in_flight=2)],
+        versions=[
+            VersionReport(name=name, digest="d", state=VersionState.PROVEN, in_flight=2),
+            VersionReport(name="acme/support@9", digest="d", state=VersionState.QUARANTINED),
+        ],
         counts=[AdapterCounts(name=name, loads_disk=1, evictions_slot=4, requests=9)],
         active=[name],
         hot={"1m": 1},
@@ -189,6 +192,7 @@ async def test_a_report_shows_up_in_engines_versions_capacity_and_metrics(
     assert 'loraplane_engines{state="ready"} 1.0' in text
     assert 'loraplane_versions{state="live"} 1.0' in text
     assert 'loraplane_snapshot_lag_revisions{engine="engine-0"}' in text
+    assert 'loraplane_versions_out_of_service{engine="engine-0"} 1.0' in text
 
 
 async def test_a_silent_engine_is_unreachable_not_absent_until_it_is_forgotten(
