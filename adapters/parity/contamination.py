@@ -1,14 +1,13 @@
 """Contamination: which cases of a suite the adapter has seen in training, almost word for word.
 
-Types, the rules' meaning and what follows from a report. The search itself is `near_duplicates`,
-what of a conversation is compared is `compared_text`. Pure.
+Types, the rules' meaning and what follows from a report. The search is `contamination_search` and
+`near_duplicates`; what of a conversation is compared is `compared_text`. Pure.
 """
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from adapters.errors import SuiteContaminated, SuiteInvalid
@@ -130,7 +129,7 @@ class ContaminationReport:
     @property
     def fraction(self) -> float | None:
         """Leaked cases over all cases; None without cases."""
-        return _fraction(len(self.leaks), self.n_cases)
+        return fraction_of(len(self.leaks), self.n_cases)
 
     @property
     def is_refused(self) -> bool:
@@ -211,7 +210,8 @@ def _place(leak: Leak) -> dict[str, Any]:
     return {"code": "leaked_case", "subject": leak.case_id, "title": title, **asdict(leak)}
 
 
-def _fraction(n: int, of: int) -> float | None:
+def fraction_of(n: int, of: int) -> float | None:
+    """n / of; None of nothing."""
     return n / of if of else None
 
 
@@ -286,47 +286,6 @@ def find_contamination(
         on_progress: called now and then with the number of documents read so far.
     """
     # Here, because datasketch imports scipy: half a second that only a search should pay.
-    from adapters.parity.compared_text import text_of_case
-    from adapters.parity.near_duplicates import NearDuplicates
+    from adapters.parity.contamination_search import report_of, search
 
-    search = NearDuplicates([text_of_case(case) for case in cases], rules)
-    counts = _Counts()
-    for text in counts.over(documents, on_progress):
-        search.read(text.line, text.text)
-    found = [Leak(cases[i].id, line, jaccard) for i, line, jaccard in search.matches()]
-    values = sorted(leak.jaccard for leak in found)
-    leaks = [leak for leak in found if leak.jaccard >= rules.jaccard]
-    at_least = {t: len(values) - bisect.bisect_left(values, t) for t in rules.sweep}
-    return ContaminationReport(
-        n_cases=len(cases),
-        n_documents=counts.n_documents,
-        rules=rules,
-        leaks=tuple(sorted(leaks, key=lambda leak: (-leak.jaccard, leak.case_id))),
-        sweep=tuple(SweepRow(t, n, _fraction(n, len(cases))) for t, n in at_least.items()),
-        n_without_text=search.n_without_text,
-        n_plain_documents=counts.n_plain,
-    )
-
-
-_PROGRESS_EVERY = 1000
-
-
-@dataclass
-class _Counts:
-    n_documents: int = 0
-    n_plain: int = 0
-    _last_line: int | None = field(default=None)
-
-    def over(
-        self, documents: Iterable[str | TrainingText], on_progress: Callable[[int], None] | None
-    ) -> Iterable[TrainingText]:
-        """The documents as texts with lines, counted while they pass."""
-        for number, document in enumerate(documents, start=1):
-            text = TrainingText(number, document) if isinstance(document, str) else document
-            if text.line != self._last_line:
-                self._last_line = text.line
-                self.n_documents += 1
-                self.n_plain += text.is_plain
-                if on_progress is not None and self.n_documents % _PROGRESS_EVERY == 0:
-                    on_progress(self.n_documents)
-            yield text
+    return report_of(cases, search(cases, documents, rules=rules, on_progress=on_progress), rules)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from adapters.errors import TrainingSetInvalid
 from adapters.parity.compared_text import (
@@ -34,10 +34,22 @@ class TrainingSetLimits:
     max_documents: int = 5_000_000
 
 
+class Part(NamedTuple):
+    """Every line whose number leaves the remainder `number` when divided by `of`."""
+
+    number: int
+    of: int
+
+
+WHOLE = Part(0, 1)
+
+
 def read_training_set(
-    file: BinaryIO, *, limits: TrainingSetLimits | None = None
+    file: BinaryIO, *, limits: TrainingSetLimits | None = None, part: Part = WHOLE
 ) -> Iterator[TrainingText]:
     """The texts of a training set, line by line; blank lines are skipped but counted.
+
+    Of a `part` alone the lines are taken apart; the limits hold for the whole file all the same.
 
     A conversation gives one text per answer in it: what was said before. A `text`, or a `prompt`,
     that a chat template made is taken apart; any other `text` is one plain document.
@@ -53,7 +65,8 @@ def read_training_set(
         if n_documents > limits.max_documents:
             problem = f"more than {limits.max_documents} documents"
             raise _invalid(number, "", problem, "compare with a part of the training set")
-        yield from _texts(number, _parse(number, line))
+        if number % part.of == part.number:
+            yield from _texts(number, _parse(number, line))
     if not n_documents:
         raise _invalid(0, "", "no document", "write one JSON object per line")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 from asyncio.subprocess import Process
 from dataclasses import asdict, replace
@@ -85,6 +87,8 @@ class ContaminationCheck:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_MAX_LINE_BYTES,
+            # A group of its own: the child may have started another, which ends with it.
+            start_new_session=True,
         )
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -94,7 +98,7 @@ class ContaminationCheck:
             raise ContaminationFailed(reason=reason) from exc
         finally:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
 

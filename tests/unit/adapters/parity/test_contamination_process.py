@@ -23,15 +23,42 @@ def say(
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_the_last_word_is_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_it_says_is_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite, training, leaked = a_contaminated_world(100, 3, n_documents=1200)
 
-    said = say(tmp_path, capsys, suite, training)
+    (said,) = say(tmp_path, capsys, suite, training)
 
-    report = ContaminationReport.from_json(said[-1]["report"])
-    assert said[0] == {"n_documents": 1000}
+    report = ContaminationReport.from_json(said["report"])
     assert report.leaked_ids == set(leaked)
     assert (report.n_cases, report.n_documents) == (100, 1200)
+
+
+def test_two_processes_say_what_one_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, training, _leaked = a_contaminated_world(100, 10, n_documents=300)
+    training += b'\n{"text": "plain"}\n'
+    alone = say(tmp_path, capsys, suite, training)
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(f"{main.__module__}._WORTH_A_SECOND_PROCESS_BYTES", 0)
+
+    assert say(tmp_path, capsys, suite, training) == alone
+    assert alone[0]["report"]["n_documents"] == 301
+
+
+@pytest.mark.parametrize("line", [2, 3])
+def test_an_error_in_either_half_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(f"{main.__module__}._WORTH_A_SECOND_PROCESS_BYTES", 0)
+    training = b'{"text": "a"}\n' * (line - 1) + b"nonsense\n"
+
+    (said,) = say(tmp_path, capsys, b'{"id": "a", "prompt": "x"}', training)
+
+    assert said["error"]["code"] == "training_set_invalid"
+    assert said["error"]["fields"]["line"] == line
 
 
 @pytest.mark.parametrize(
@@ -41,7 +68,7 @@ def test_the_last_word_is_the_report(tmp_path: Path, capsys: pytest.CaptureFixtu
         (b'{"id": "a", "prompt": "x"}', b"{", "training_set_invalid"),
     ],
 )
-def test_or_an_error_with_its_fields(
+def test_an_error_is_told_with_its_fields(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], suite: bytes, training: bytes, code: str
 ) -> None:
     (said,) = say(tmp_path, capsys, suite, training)
