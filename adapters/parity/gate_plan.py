@@ -36,6 +36,7 @@ from adapters.parity.distributions import (
     engine_quantiles,
 )
 from adapters.parity.export_evidence import ExportEvidence
+from adapters.parity.judge_outcome import JudgeOutcome
 from adapters.parity.numeric import (
     AnswerNumbers,
     CandidateAnswer,
@@ -130,6 +131,8 @@ class GateInputs:
     """Cases of the suite that were left out: leaked from training, or too long."""
     runner: str = "peft"
     """What gave the standalone side's texts: `policy.Runner`."""
+    judge: JudgeOutcome | None = None
+    """What judges said of free-text answers; None: they were not asked."""
     runner_notes: tuple[Reason, ...] = ()
     """What a report must say of that runner."""
 
@@ -157,6 +160,7 @@ class Measurements:
     contamination: ContaminationReport | None = None
     n_excluded: int = 0
     runner: str = "peft"
+    judge: JudgeOutcome | None = None
     runner_notes: tuple[Reason, ...] = ()
 
 
@@ -196,6 +200,7 @@ def measure(inputs: GateInputs) -> Measurements:
         contamination=inputs.contamination,
         n_excluded=inputs.n_excluded,
         runner=inputs.runner,
+        judge=inputs.judge,
         runner_notes=inputs.runner_notes,
     )
 

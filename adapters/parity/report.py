@@ -45,7 +45,6 @@ class ReportContext:
     seconds_by_stage: Mapping[str, float] = field(default_factory=dict)
     reused_stages: tuple[str, ...] = ()
     """Their results were there already: of an earlier try, or of the same content."""
-    judge: Mapping[str, Any] | None = None
 
 
 def build_report(
@@ -78,7 +77,7 @@ def build_report(
         "segments": _segments(context.suite, measured),
         "task": _task(measured.task),
         "detectable": _detectable(measured.task),
-        "judge": None if context.judge is None else dict(context.judge),
+        "judge": measured.judge.to_json() if measured.judge else None,
         "export": {
             "status": measured.export.status.value,
             "n_modules": measured.export.n_modules,

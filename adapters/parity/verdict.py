@@ -15,6 +15,7 @@ from adapters.parity.gate_plan import Measurements, NoiseFloor
 from adapters.parity.numeric import resolution_of
 from adapters.parity.policy import GatePolicy
 from adapters.parity.reasons import Reason
+from adapters.parity.verdict_judge import judge_against, judge_notes, judge_open_questions
 from adapters.parity.verdict_task import (
     suite_against,
     task_against,
@@ -73,6 +74,7 @@ def _against(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
     if is_valid_floor(measured.floor, policy, dtype=measured.dtype):
         yield from _disagrees(measured, policy)
     yield from task_against(measured)
+    yield from judge_against(measured)
 
 
 def _disagrees(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
@@ -105,6 +107,7 @@ def _open_questions(measured: Measurements, policy: GatePolicy) -> Iterator[Reas
     yield from _repeat_control(measured, policy)
     yield from _unexplained(measured, policy)
     yield from task_open_questions(measured, policy)
+    yield from judge_open_questions(measured, policy)
     yield from _export(measured, policy)
 
 
@@ -190,6 +193,7 @@ def _notes(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
         code = "export_evidence_absent" if is_silent else "export_fingerprint_absent"
         yield Reason(code, vouching.line)
     yield from task_notes(measured)
+    yield from judge_notes(measured)
 
 
 def _floor_nats(measured: Measurements) -> float:
