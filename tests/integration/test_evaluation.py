@@ -54,7 +54,7 @@ async def test_a_good_adapter_ends_live_with_report_and_probe(
     assert report["numeric"]["token_agreement"] == 1.0
     assert report["engine"]["id"] == "engine-0"
     assert set(report["seconds_by_stage"]) == {
-        "fetch", "reference", "load", "candidate", "noise", "verify", "total",
+        "fetch", "reference", "load", "candidate", "noise", "verify", "score", "total",
     }  # fmt: skip
     row = await world.steps.row(version)
     assert row.probe is not None

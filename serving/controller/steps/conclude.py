@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -57,9 +58,13 @@ class Judged:
 
 
 def judge_evaluation(evaluated: Evaluated) -> Judged:
-    """Turn what was observed into numbers, a verdict, and what is kept of both. Pure."""
+    """Turn what was observed into numbers, a verdict, and what is kept of both."""
+    began = time.perf_counter()
     measured = measure(evaluated.inputs)
     verdict = evaluated.verdict or decide(measured, evaluated.policy.policy)
+    seconds = dict(evaluated.seconds_by_stage)
+    seconds["score"] = time.perf_counter() - began
+    seconds["total"] = seconds.get("total", 0.0) + seconds["score"]
     probe = FINITENESS_PROBE
     if verdict.kind is VerdictKind.PASS:
         probe = _probe(evaluated.inputs, measured)
@@ -76,7 +81,7 @@ def judge_evaluation(evaluated: Evaluated) -> Judged:
         engine_id=engine.engine_id if engine else None,
         engine_build=engine.build if engine else None,
         started_at=datetime.fromtimestamp(evaluated.started_at, UTC).isoformat(),
-        seconds_by_stage=evaluated.seconds_by_stage,
+        seconds_by_stage=seconds,
         reused_stages=evaluated.reused_stages,
     )
     report = build_report(about, inputs=evaluated.inputs, measured=measured, verdict=verdict)
