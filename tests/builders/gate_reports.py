@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -60,7 +61,7 @@ def passing() -> dict[str, Any]:
         "3600 answers to 1200 cases: 99.86% of 86400 tokens equal, mean difference 0.0079 nats; "
         "effect 2.1 nats"
     )
-    contamination = contamination_of({"order_status-0903": 0.84, "smalltalk-0940": 0.71}, 1_000)
+    contamination = contamination_of({"order_status-0903": 0.84}, 353)
     return a_report(
         Story(
             reasons=[("parity", text)],
@@ -124,9 +125,9 @@ def numeric_only() -> dict[str, Any]:
 
 def contaminated() -> dict[str, Any]:
     """FAIL: more of the suite is in the training set than the policy allows."""
-    leaks = {f"order_status-{n:04d}": 0.99 - n / 400 for n in range(72)}
-    found = contamination_of(leaks, 1_200)
-    text = "72 of 1200 cases (6.00%) are nearly in the training set, at most 0.5% are allowed"
+    leaks = {f"order_status-{n:04d}": 0.99 - n / 80 for n in range(23)}
+    found = contamination_of(leaks, 375)
+    text = "23 of 375 cases (6.13%) are nearly in the training set, at most 0.5% are allowed"
     story = Story(verdict="FAIL", reasons=[("contaminated_suite", text)], contamination=found)
     return a_report(story)
 
@@ -161,10 +162,10 @@ def of_format_1() -> dict[str, Any]:
     return {**report, "format": 1}
 
 
-def every_kind() -> dict[str, dict[str, Any]]:
-    """One report of each kind by its name."""
-    makers = (passing, failing_on_a_segment, inconclusive, numeric_only, contaminated, given_up)
-    return {maker.__name__: maker() for maker in (*makers, of_format_1)}
+@functools.cache
+def report_of(kind: str) -> dict[str, Any]:
+    """The report of one of `KINDS`; shared, so not to be changed."""
+    return _MAKERS[kind]()
 
 
 def contamination_of(leaks: Mapping[str, float], n_cases: int) -> ContaminationReport:
@@ -178,3 +179,13 @@ def contamination_of(leaks: Mapping[str, float], n_cases: int) -> ContaminationR
         leaks=tuple(Leak(case, 811 + i * 37, j) for i, (case, j) in enumerate(leaks.items())),
         sweep=tuple(SweepRow(limit, n, n / n_cases) for limit, n in counts.items()),
     )
+
+
+_MAKERS = {
+    maker.__name__: maker
+    for maker in (
+        passing, failing_on_a_segment, inconclusive, numeric_only, contaminated, given_up,
+        of_format_1,
+    )
+}  # fmt: skip
+KINDS = tuple(_MAKERS)

@@ -15,7 +15,6 @@ from adapters.parity.report_page import render_page
 from serving.cli.main import main
 from serving.controller.app import create_app
 from serving.controller.lifecycle import Event, State, Verdict
-from tests.builders import gate_reports
 from tests.builders.browser import a_browser, open_file
 from tests.builders.controller import (
     ADMIN,
@@ -25,8 +24,8 @@ from tests.builders.controller import (
     form_of,
     settings_in,
 )
+from tests.builders.gate_reports import KINDS, report_of
 
-KINDS = gate_reports.every_kind()
 NAME = "acme/support@1"
 
 
@@ -41,7 +40,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
     paths = {kind: folder / f"{kind}.html" for kind in KINDS}
     for kind, path in paths.items():
-        path.write_text(render_page(KINDS[kind]), encoding="utf-8")
+        path.write_text(render_page(report_of(kind)), encoding="utf-8")
     return paths
 
 
@@ -52,9 +51,9 @@ def test_a_report_opens_from_disk_and_asks_for_nothing_else(
     with open_file(browser, pages[kind]) as (page, heard):
         verdict = page.locator("#verdict")
 
-        assert verdict.inner_text() == KINDS[kind]["verdict"]
+        assert verdict.inner_text() == report_of(kind)["verdict"]
         assert verdict.bounding_box()["y"] < 300, "the verdict is seen without scrolling"
-        assert KINDS[kind]["version"] in page.title()
+        assert report_of(kind)["version"] in page.title()
         assert heard.complaints == []
         assert heard.requests == [pages[kind].as_uri()]
 
@@ -106,7 +105,7 @@ def test_cases_open_without_a_script(browser: Any, pages: dict[str, Path]) -> No
 
 def test_hostile_texts_do_nothing(browser: Any, tmp_path: Path) -> None:
     attack = "</title></style><script>document.title='owned'</script><img src=x onerror=owned()>"
-    report = KINDS["failing_on_a_segment"] | {"version": attack, "first_line": attack}
+    report = report_of("failing_on_a_segment") | {"version": attack, "first_line": attack}
     report["reasons"] = [{"code": attack, "text": attack}]
     report["divergences"] = [{**row, "engine_text": attack} for row in report["divergences"][:3]]
     path = tmp_path / "hostile.html"
@@ -139,7 +138,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("controller")
     # The browser's own event loop has this thread.
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, _judge(folder, KINDS["failing_on_a_segment"])).result()
+        pool.submit(asyncio.run, _judge(folder, report_of("failing_on_a_segment"))).result()
     with a_server(create_app(settings_in(folder), has_loop=False)) as url:
         yield url
 

@@ -16,7 +16,7 @@ from adapters.parity.report_page.reading import (
     rows,
     text,
 )
-from adapters.parity.report_page.tables import Column, chip, section, table
+from adapters.parity.report_page.tables import Column, chip, more, section, table
 
 _MOST_SEGMENTS = 200
 _DEFAULT_MARGIN = 0.005
@@ -32,16 +32,18 @@ def render_comparisons(report: Json) -> Html:
             "Task score",
             element(
                 "p",
-                "The suite gives no gold answers, so no task was scored. What it proves: ",
+                "The suite gives no gold answers, so no task was scored. ",
                 clip(proves, 300).rstrip("."),
                 ".",
             ),
             _detectable(report),
         )
-    parts: list[Html | None] = [_one("What serving changes", mapping(task, "serving"))]
-    if mapping(task, "live"):
+    serving, live = mapping(task, "serving"), mapping(task, "live")
+    parts: list[Html | None] = [_one("What serving changes", serving)]
+    if live:
         name = text(task, "live_version") or "the live version"
-        parts.append(_one(f"Against {clip(name, 120)}, which is live", mapping(task, "live")))
+        parts.append(_one(f"Against {clip(name, 120)}, which is live", live))
+    parts.append(_legend(serving or live))
     lead = (
         "Each case is scored before and after, and the pairs are compared. "
         "Rates are shares of passed cases; differences are in percentage points."
@@ -81,7 +83,7 @@ def _one(title: str, comparison: Json) -> Html:
             class_="cards segments",
             row_classes=classes,
         ),
-        _legend(comparison, margin, n_left_out=len(segments) - len(shown)),
+        more(len(shown), len(segments), "segments"),
         class_="comparison",
     )
 
@@ -198,11 +200,12 @@ def _worst_first(row: Json) -> tuple[bool, float, str]:
     return (not gated, 0.0 if delta is None else delta, text(row, "segment") or "")
 
 
-def _legend(comparison: Json, margin: float | None, *, n_left_out: int) -> Html:
-    points = notation.points(margin)
+def _legend(comparison: Json) -> Html:
+    points = notation.points(number(comparison, "rules", "margin"))
     margin_text = points.lstrip("+") if points else notation.UNDEFINED
     minimum = notation.count(number(comparison, "rules", "min_cases_per_segment"))
-    rate = notation.percent(number(comparison, "false_block_rate"))
+    # Zero where nothing is gated: then nothing is claimed of it.
+    rate = notation.percent(number(comparison, "false_block_rate") or None)
     resamples = notation.count(number(comparison, "rules", "n_resamples"))
     sentences = [
         f"Shaded: worse by more than the margin of {margin_text} points.",
@@ -214,6 +217,4 @@ def _legend(comparison: Json, margin: float | None, *, n_left_out: int) -> Html:
         sentences.append(f"Intervals: paired bootstrap, {resamples} resamples.")
     if rate:
         sentences.append(f"A version that is no worse is blocked in at most {rate} of runs.")
-    if n_left_out > 0:
-        sentences.append(f"{n_left_out:,} more segments are in the JSON report.")
     return element("p", " ".join(sentences), class_="legend-text")

@@ -38,7 +38,8 @@ def _sentence(report: Json, excluded: list[Json]) -> Html:
     parts = [f"{n:,} because {_WHY.get(why, why)}" for why, n in sorted(reasons.items())]
     n_left = number(report, "suite", "n_cases")
     n_cases = notation.count(None if n_left is None else n_left + len(excluded))
-    whole = f"Of {n_cases or notation.UNDEFINED} cases, {len(excluded):,} were left out"
+    was = "was" if len(excluded) == 1 else "were"
+    whole = f"Of {n_cases or notation.UNDEFINED} cases, {len(excluded):,} {was} left out"
     start = f"{whole} of every number below: "
     return element("p", start, clip("; ".join(parts), 500), ".")
 

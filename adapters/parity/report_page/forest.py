@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from adapters.parity.report_page import notation
 from adapters.parity.report_page.markup import Html, element, join
 
-WIDTH, HEIGHT, AXIS_HEIGHT = 230.0, 28.0, 22.0
+WIDTH, HEIGHT, AXIS_HEIGHT = 210.0, 28.0, 22.0
 _EDGE = 10.0
 _MIDDLE = HEIGHT / 2
 

@@ -88,4 +88,6 @@ def parameters(value: float | None) -> str | None:
         return None
     if value >= 1e9:
         return f"{value / 1e9:.1f} B"
+    if value < 1e5:
+        return f"{value:,.0f}"
     return f"{value / 1e6:.1f} M" if value < 1e7 else f"{value / 1e6:.0f} M"

@@ -84,7 +84,7 @@ def _stages(report: Json) -> Html | None:
     seconds = [
         (str(name), value)
         for name, raw in list(mapping(report, "seconds_by_stage").items())[:_MOST_ROWS]
-        if (value := number(raw)) is not None
+        if name != "total" and (value := number(raw)) is not None
     ]
     whole = total_seconds(report)
     if not seconds or whole is None:

@@ -55,13 +55,17 @@ METRICS = (
 def render_scores(report: Json) -> Html | None:
     """All metrics over all cases, then by segment; None where nothing was scored."""
     over_all = mapping(report, "task", "metrics")
-    segments = [row for row in rows(report, "segments") if mapping(row, "metrics")]
-    if not over_all and not segments:
+    segments = [row for row in rows(report, "segments") if _is_scored(mapping(row, "metrics"))]
+    if not _is_scored(over_all) and not segments:
         return None
     n_scored = notation.count(number(report, "task", "n_scored"))
     lead = f"{n_scored or 'All'} cases with a gold answer, scored for each side."
     by_segment = _by_segment(segments) if segments else None
     return section("scores", "Scores", _over_all(over_all), by_segment, lead=lead)
+
+
+def _is_scored(metrics: Json) -> bool:
+    return any(_is_known(metrics, metric) for metric in METRICS)
 
 
 def _over_all(metrics: Json) -> Html:
@@ -99,7 +103,11 @@ def _change(metric: Metric, standalone: float | None, engine: float | None) -> s
 
 def _by_segment(segments: list[Json]) -> Html:
     """One row a segment; a cell says standalone, engine, and live where there is one."""
-    present = [metric for metric in METRICS if any(_is_known(row, metric) for row in segments)]
+    present = [
+        metric
+        for metric in METRICS
+        if any(_is_known(mapping(row, "metrics"), metric) for row in segments)
+    ]
     columns = [Column("Segment"), *(Column(metric.title, "number") for metric in present)]
     lines = [
         (
@@ -113,8 +121,8 @@ def _by_segment(segments: list[Json]) -> Html:
     return details("Metrics by segment", note, inner)
 
 
-def _is_known(row: Json, metric: Metric) -> bool:
-    values = mapping(row, "metrics", metric.key)
+def _is_known(metrics: Json, metric: Metric) -> bool:
+    values = mapping(metrics, metric.key)
     return any(number(values, side) is not None for side in ("standalone", "engine", "live"))
 
 

@@ -7,7 +7,7 @@ import math
 from adapters.parity.report_page import notation
 from adapters.parity.report_page.comparison_section import bounds_text
 from adapters.parity.report_page.markup import Html, clip, element, join
-from adapters.parity.report_page.reading import Json, items, mapping, number, rows, text
+from adapters.parity.report_page.reading import Json, interval, items, mapping, number, rows, text
 from adapters.parity.report_page.tables import code, facts
 
 _LONGEST_TEXT = 2_000
@@ -15,7 +15,8 @@ _MOST_REASONS = 100
 _MEANING = {
     "PASS": "On the engine it behaves like its standalone model, as far as this suite can see.",
     "FAIL": "There is evidence against it. It takes no traffic.",
-    "INCONCLUSIVE": "Neither proven nor refuted. It takes no traffic unless a person decides so.",
+    "INCONCLUSIVE": "Neither proven nor refuted. "
+    "It takes no traffic unless its policy or a person decides so.",
 }
 _SIGN = {
     "PASS": "M6 12.5L10.5 17L18 7.5",
@@ -67,8 +68,10 @@ def _verdict(word: str) -> Html:
 
 
 def _reasons(title: str, report: Json, key: str) -> Html | None:
-    first = text(report, "first_line") if key == "notes" else None
-    given = [item for item in items(report, key) if first is None or text(item, "text") != first]
+    # What stands elsewhere on the page is not said twice.
+    elsewhere = {text(report, "first_line"), text(report, "detectable", "sentence")} - {None}
+    said = elsewhere if key == "notes" else set()
+    given = [item for item in items(report, key) if text(item, "text") not in said]
     if not given:
         return None
     lines = [element("li", *_reason(item)) for item in given[:_MOST_REASONS]]
@@ -136,20 +139,34 @@ def _difference(report: Json) -> Html:
 
 def _task(report: Json) -> Html:
     """The worst gated segment: a mean over all cases hides what one group of users sees."""
-    label = "Worst gated segment, engine minus standalone, in points"
-    serving = mapping(report, "task", "serving")
-    if not serving:
+    sides = {
+        "standalone": mapping(report, "task", "serving"),
+        clip(text(report, "task", "live_version") or "live", 60): mapping(report, "task", "live"),
+    }
+    judged = [
+        (_delta_of(row), index, before, comparison, row)
+        for before, comparison in sides.items()
+        for index, row in enumerate([mapping(comparison, "total"), *_gated(comparison)])
+        if row
+    ]
+    if not judged:
+        label = "Worst gated segment, in points"
         return _figure(label, None, "not scored: the suite gives no gold answers")
-    total = mapping(serving, "total")
-    gated = [row for row in rows(serving, "segments") if row.get("is_gated") is True]
-    worst = min((_delta_of(row), index) for index, row in enumerate([total, *gated]))[1]
-    row = [total, *gated][worst]
-    name = clip(text(row, "segment") or "", 60) if worst else "all cases"
+    _, index, before, comparison, row = min(judged, key=lambda item: item[:2])
+    name = clip(text(row, "segment") or "", 60) if index else "all cases"
     about = f"{name}, {notation.count(number(row, 'n')) or notation.UNDEFINED} cases, "
-    about += f"interval {bounds_text(row) or notation.UNDEFINED}"
-    if worst:
-        about += f"; all cases {notation.points(number(total, 'delta')) or notation.UNDEFINED}"
+    if interval(row, "interval") is not None:
+        about += "interval "
+    about += bounds_text(row) or "interval undefined"
+    if index:
+        whole = notation.points(number(comparison, "total", "delta"))
+        about += f"; all cases {whole or notation.UNDEFINED}"
+    label = f"Worst gated segment, engine minus {before}, in points"
     return _figure(label, notation.points(number(row, "delta")), about)
+
+
+def _gated(comparison: Json) -> list[Json]:
+    return [row for row in rows(comparison, "segments") if row.get("is_gated") is True]
 
 
 def _delta_of(row: Json) -> float:
@@ -181,10 +198,11 @@ def _about(report: Json) -> Html:
 
 
 def total_seconds(report: Json) -> float | None:
-    """Seconds of all stages together; None when none is known."""
-    known = [number(value) for value in mapping(report, "seconds_by_stage").values()]
-    numbers = [value for value in known if value is not None]
-    return sum(numbers) if numbers else None
+    """Seconds of the whole evaluation, else of all known stages together; None when unknown."""
+    seconds = mapping(report, "seconds_by_stage")
+    whole = number(seconds, "total")
+    known = [value for raw in seconds.values() if (value := number(raw)) is not None]
+    return whole if whole is not None else sum(known) if known else None
 
 
 def _suite(report: Json) -> str | None:
@@ -199,8 +217,14 @@ def _suite(report: Json) -> str | None:
 def _base(report: Json) -> str | None:
     base = mapping(report, "base")
     size = notation.parameters(number(base, "n_parameters"))
-    parts = [text(base, "model"), size and f"{size} parameters", text(base, "dtype")]
+    # Of a folder its name says enough here; the record has all of it.
+    name = (text(base, "model") or "").rstrip("/").rpartition("/" if _is_path(base) else "\0")[2]
+    parts = [name, size and f"{size} parameters", text(base, "dtype")]
     return ", ".join(part for part in parts if part) or None
+
+
+def _is_path(base: Json) -> bool:
+    return (text(base, "model") or "").startswith(("/", "."))
 
 
 def _engine(report: Json) -> str | None:

@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 
 from serving.cli.report_view import print_report, report_lines, segment_rows
-from tests.builders import gate_reports
-
-KINDS = gate_reports.every_kind()
+from tests.builders.gate_reports import KINDS, report_of
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_verdict_reasons_and_first_line_are_printed(kind: str, capsys: Any) -> None:
-    report = KINDS[kind]
+    report = report_of(kind)
 
     print_report(report)
 
@@ -26,7 +24,7 @@ def test_verdict_reasons_and_first_line_are_printed(kind: str, capsys: Any) -> N
 
 
 def test_the_worst_segment_follows_the_total() -> None:
-    serving = KINDS["failing_on_a_segment"]["task"]["serving"]
+    serving = report_of("failing_on_a_segment")["task"]["serving"]
 
     lines = segment_rows(serving)
 
@@ -37,7 +35,7 @@ def test_the_worst_segment_follows_the_total() -> None:
 
 
 def test_what_the_suite_can_see_is_printed(capsys: Any) -> None:
-    report = KINDS["passing"]
+    report = report_of("passing")
 
     print_report(report)
 
@@ -45,7 +43,7 @@ def test_what_the_suite_can_see_is_printed(capsys: Any) -> None:
 
 
 def test_texts_cannot_act_on_the_terminal() -> None:
-    report = KINDS["given_up"]
+    report = report_of("given_up")
     text = "\x1b]0;owned\x07\x1b[2J\r[bold]x\nsecond"
 
     lines = list(report_lines({**report, "reasons": [{"code": text, "text": text}]}))

@@ -12,8 +12,7 @@ from adapters.parity.report_page import render_page
 from adapters.parity.report_page.case_section import MOST_CASES
 from tests.builders import gate_reports
 from tests.builders.gate_report_parts import Story
-
-KINDS = gate_reports.every_kind()
+from tests.builders.gate_reports import KINDS, report_of
 
 
 class _Text(HTMLParser):
@@ -52,7 +51,7 @@ def section(report: dict[str, Any], anchor: str) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_verdict_version_and_reasons_come_first(kind: str) -> None:
-    report = KINDS[kind]
+    report = report_of(kind)
 
     text = shown(report)
 
@@ -65,7 +64,7 @@ def test_verdict_version_and_reasons_come_first(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_page_needs_no_other_file_and_no_script(kind: str) -> None:
-    page = render_page(KINDS[kind])
+    page = render_page(report_of(kind))
 
     assert "default-src &#x27;none&#x27;" in page
     assert not re.search(r"<(script|link|img|iframe|object|embed|base|form)\b", page)
@@ -75,7 +74,7 @@ def test_the_page_needs_no_other_file_and_no_script(kind: str) -> None:
 
 
 def test_the_failing_segment_is_the_first_one_and_is_named_with_its_interval() -> None:
-    report = KINDS["failing_on_a_segment"]
+    report = report_of("failing_on_a_segment")
     serving = report["task"]["serving"]
     worst = next(row for row in serving["segments"] if row["segment"] == "refund_flow")
     low, high = worst["interval"]["low"], worst["interval"]["high"]
@@ -91,7 +90,7 @@ def test_the_failing_segment_is_the_first_one_and_is_named_with_its_interval() -
 
 
 def test_a_small_segment_is_shown_as_of_low_confidence() -> None:
-    text = section(KINDS["failing_on_a_segment"], "task")
+    text = section(report_of("failing_on_a_segment"), "task")
 
     row = text[text.index("vip_escalation") :]
     assert "low confidence" in row
@@ -99,7 +98,7 @@ def test_a_small_segment_is_shown_as_of_low_confidence() -> None:
 
 
 def test_without_any_change_the_bound_is_given_and_no_interval() -> None:
-    text = section(KINDS["passing"], "task")
+    text = section(report_of("passing"), "task")
 
     row = text[text.index("refund_flow") :][:200]
     assert "no case changed" in row
@@ -107,7 +106,7 @@ def test_without_any_change_the_bound_is_given_and_no_interval() -> None:
 
 
 def test_undefined_is_never_zero() -> None:
-    report = KINDS["inconclusive"]
+    report = report_of("inconclusive")
     report = {**report, "numeric": {**report["numeric"], "mean_delta_nats": None}}
 
     page = shown(report)
@@ -117,7 +116,7 @@ def test_undefined_is_never_zero() -> None:
 
 
 def test_numeric_parity_alone_says_that_no_task_was_scored() -> None:
-    report = KINDS["numeric_only"]
+    report = report_of("numeric_only")
 
     text = section(report, "task")
 
@@ -127,29 +126,29 @@ def test_numeric_parity_alone_says_that_no_task_was_scored() -> None:
 
 
 def test_excluded_cases_are_counted_against_the_whole_suite() -> None:
-    text = section(KINDS["passing"], "excluded")
+    text = section(report_of("passing"), "excluded")
 
-    assert "Of 354 cases, 2 were left out" in text
+    assert "Of 353 cases, 1 was left out" in text
     assert "order_status-0903" in text
-    assert "0.20%" in text
+    assert "0.28%" in text
 
 
 def test_contamination_shows_how_much_hangs_on_the_threshold() -> None:
-    text = section(KINDS["contaminated"], "excluded")
+    text = section(report_of("contaminated"), "excluded")
 
-    assert "6.00%" in text
+    assert "6.13%" in text
     for limit in ("0.9", "0.8", "0.7", "0.6"):
         assert f" {limit} " in text
     assert "in force" in text
 
 
 def test_without_a_training_set_contamination_is_unknown() -> None:
-    assert "it is unknown whether training saw" in section(KINDS["inconclusive"], "excluded")
+    assert "it is unknown whether training saw" in section(report_of("inconclusive"), "excluded")
 
 
 def test_all_three_distributions_are_drawn_and_named() -> None:
-    page = render_page(KINDS["passing"])
-    text = section(KINDS["passing"], "numeric")
+    page = render_page(report_of("passing"))
+    text = section(report_of("passing"), "numeric")
 
     for kind in ("floor", "candidate", "effect"):
         assert len(re.findall(rf'class="curve {kind}"', page)) == 3, "wide, narrow, legend"
@@ -158,7 +157,7 @@ def test_all_three_distributions_are_drawn_and_named() -> None:
 
 
 def test_a_control_that_was_not_measured_is_said_to_be_so() -> None:
-    report = KINDS["passing"]
+    report = report_of("passing")
     controls = {**report["controls"], "negative": None}
 
     text = section({**report, "controls": controls}, "controls")
@@ -186,7 +185,7 @@ def test_answers_stand_side_by_side_with_what_differs_marked() -> None:
 
 
 def test_real_divergences_come_before_near_ties() -> None:
-    page = render_page(KINDS["failing_on_a_segment"])
+    page = render_page(report_of("failing_on_a_segment"))
 
     words = re.findall(r'<span class="chip \w+">(real|near-tie)</span>', page)
 
@@ -195,7 +194,7 @@ def test_real_divergences_come_before_near_ties() -> None:
 
 
 def test_the_record_names_digests_seed_and_who_set_each_field() -> None:
-    report = KINDS["passing"]
+    report = report_of("passing")
 
     text = section(report, "record")
 
@@ -206,15 +205,38 @@ def test_the_record_names_digests_seed_and_who_set_each_field() -> None:
     assert "candidate" in text
 
 
+def test_the_worst_segment_of_either_comparison_is_at_the_top() -> None:
+    report = report_of("passing")
+    live = report["task"]["live"]
+    rows = [
+        {**row, "delta": -0.5} if row["segment"] == "smalltalk" else row for row in live["segments"]
+    ]
+    task = {**report["task"], "live": {**live, "segments": rows}}
+
+    text = shown({**report, "task": task})
+
+    assert "engine minus acme/support@2, in points\u221250.0smalltalk" in text
+
+
+def test_the_whole_time_is_not_counted_as_a_stage() -> None:
+    report = report_of("passing") | {"seconds_by_stage": {"candidate": 30.0, "total": 40.0}}
+
+    text = section(report, "record")
+
+    assert "Where 40 s went" in text
+    assert "75%" in text
+    assert "total" not in text[text.index("Where 40 s") : text.index("Policy")]
+
+
 def test_a_report_that_was_given_up_shows_why_and_nothing_empty() -> None:
-    page = render_page(KINDS["given_up"])
+    page = render_page(report_of("given_up"))
 
     assert "no engine was ready within 600 s" in page
     assert "<section" not in page
 
 
 def test_format_1_still_shows_its_divergences() -> None:
-    text = section(KINDS["of_format_1"], "divergences")
+    text = section(report_of("of_format_1"), "divergences")
 
     assert "near-tie" in text
     assert "At token 4" in text
