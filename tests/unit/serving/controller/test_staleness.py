@@ -25,8 +25,8 @@ def test_the_same_build_base_and_number_type_need_no_new_proof() -> None:
 def test_each_fact_that_changed_is_named() -> None:
     base, dtype = replace(OLD, base_revision="base-b"), replace(OLD, dtype="bfloat16")
 
-    for now, changed in ((NEW, "engine_build"), (base, "base_revision"), (dtype, "dtype")):
-        stale = find_stale([OLD], [now])
+    for running, changed in ((NEW, "engine_build"), (base, "base_revision"), (dtype, "dtype")):
+        stale = find_stale([OLD], [running])
         assert stale is not None
         assert stale.changed == (changed,)
         assert stale.to_json()["was"]["engine_build"] == "vllm 1"
