@@ -134,15 +134,25 @@ class Sessions:
         Raises:
             RegistryUnavailable: the database did not answer or stayed busy; nothing was written.
         """
+        return await self.retried(lambda: self._attempt(work))
+
+    async def retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Run `attempt`, and again when the database asks for it.
+
+        A new SQLite file that several processes open at once is busy without waiting.
+
+        Raises:
+            RegistryUnavailable: the database did not answer or stayed busy.
+        """
         for pause in [_FIRST_PAUSE_SECONDS * 2**n for n in range(_RETRIES)]:
             try:
-                return await self._attempt(work)
+                return await attempt()
             except (SQLAlchemyError, OSError) as exc:
                 if not _may_retry(exc):
                     raise RegistryUnavailable(reason=_reason(exc)) from exc
             await asyncio.sleep(pause)
         try:
-            return await self._attempt(work)
+            return await attempt()
         except (SQLAlchemyError, OSError) as exc:
             raise RegistryUnavailable(reason=_reason(exc)) from exc
 

@@ -13,9 +13,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from serving.controller.errors import RegistryIncompatible, RegistryUnavailable
+from serving.controller.errors import RegistryIncompatible
 from serving.controller.registry.transactions import Sessions
 
 _LOCK = 0x10A_91A_8E
@@ -29,12 +28,13 @@ async def migrate(sessions: Sessions) -> None:
         RegistryIncompatible: the database's schema is newer than this package.
         RegistryUnavailable: the database did not answer.
     """
-    try:
+
+    async def attempt() -> None:
         async with sessions.writing_engine.connect() as connection:
             await connection.run_sync(_migrate)
             await connection.commit()
-    except (SQLAlchemyError, OSError) as exc:
-        raise RegistryUnavailable(reason=str(exc)[:300]) from exc
+
+    await sessions.retried(attempt)
 
 
 def _migrate(connection: Connection) -> None:
