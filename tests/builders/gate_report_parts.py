@@ -15,6 +15,14 @@ from typing import Any
 from adapters.parity.comparison import ComparisonRules, PairedScore, compare, detectable_sentence
 from adapters.parity.contamination import ContaminationReport, Excluded
 from adapters.parity.distributions import PROBABILITIES, Distributions
+from adapters.parity.judge_outcome import (
+    Decision,
+    JudgedCounts,
+    JudgedPair,
+    JudgeOutcome,
+    JudgeRecord,
+    Vote,
+)
 from adapters.parity.policy import (
     GatePolicy,
     PolicyPatch,
@@ -297,3 +305,24 @@ def divergence_of(case: Mapping[str, Any]) -> dict[str, Any]:
         "standalone_token_id": 1270,
         "equality": case["equality"],
     }
+
+
+def judge_of(segment: str) -> JudgeOutcome:
+    """Two judges that agree with themselves and one that does not, over 40 pairs."""
+    votes = {"judge-a": Vote.AFTER, "judge-b": Vote.BEFORE}
+    judges = tuple(
+        JudgeRecord(name, "judges.example", f"model-{name[-1]}", 40, n_consistent, 80, n_invalid=1)
+        for name, n_consistent in (("judge-a", 40), ("judge-b", 38), ("judge-c", 31))
+    )
+    counts = JudgedCounts(segment, 40, 22, 12, 1, 2, 3)
+    pair = JudgedPair(f"{segment}-0007", segment, votes, Decision.DROPPED)
+    return JudgeOutcome(
+        judges,
+        "standalone",
+        counts,
+        (counts,),
+        (pair,),
+        mcnemar_p=1.0,
+        worse_p=0.81,
+        is_worse=False,
+    )

@@ -132,6 +132,11 @@ def contaminated() -> dict[str, Any]:
     return a_report(story)
 
 
+def judged() -> dict[str, Any]:
+    """PASS with free-text answers that three judges compared, one of them refused."""
+    return {**passing(), "judge": parts.judge_of("order_status").to_json()}
+
+
 def given_up() -> dict[str, Any]:
     """INCONCLUSIVE before anything was measured."""
     text = "no engine was ready within 600 s"
@@ -184,7 +189,7 @@ def contamination_of(leaks: Mapping[str, float], n_cases: int) -> ContaminationR
 _MAKERS = {
     maker.__name__: maker
     for maker in (
-        passing, failing_on_a_segment, inconclusive, numeric_only, contaminated, given_up,
+        passing, failing_on_a_segment, inconclusive, numeric_only, contaminated, judged, given_up,
         of_format_1,
     )
 }  # fmt: skip

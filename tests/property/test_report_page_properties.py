@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from adapters.parity.report_page import render_page
 from adapters.parity.report_page.markup import clip, element, escape
 from tests.builders import gate_reports
-from tests.builders.gate_report_parts import Story
+from tests.builders.gate_report_parts import Story, judge_of
 
 ATTACKS = (
     "<script>alert(1)</script>", "</style><script>alert(1)</script>", "</title><img src=x>",
@@ -51,7 +51,7 @@ def small_report() -> dict[str, Any]:
     )
     report = gate_reports.a_report(story)
     report["cases"] = report["cases"][:4]
-    return report | {"judge": {"judges": [{"model": "m", "kept": 0.9}]}}
+    return report | {"judge": judge_of("one").to_json()}
 
 
 class _Tags(HTMLParser):

@@ -13,11 +13,12 @@ from adapters.parity.report_page.comparison_section import render_comparisons
 from adapters.parity.report_page.control_section import render_controls
 from adapters.parity.report_page.divergence_section import render_divergences
 from adapters.parity.report_page.exclusions import render_exclusions
+from adapters.parity.report_page.judge_section import render_judge
 from adapters.parity.report_page.markup import Html, clip, document, element, join, style_sheet
 from adapters.parity.report_page.numeric_section import render_numeric
 from adapters.parity.report_page.reading import Json, mapping, text
 from adapters.parity.report_page.record_section import render_record
-from adapters.parity.report_page.score_section import render_judge, render_scores
+from adapters.parity.report_page.score_section import render_scores
 from adapters.parity.report_page.summary import render_summary, verdict_of
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

@@ -1,18 +1,16 @@
-"""Every task metric, standalone beside engine beside live; and what the judges said. Pure."""
+"""Every task metric, standalone beside engine beside live. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from adapters.parity.report_page import notation
 from adapters.parity.report_page.markup import Html, clip, element, join
 from adapters.parity.report_page.reading import Json, mapping, number, rows, text
-from adapters.parity.report_page.tables import Column, details, facts, section, table
+from adapters.parity.report_page.tables import Column, details, section, table
 
 _MOST_SEGMENTS = 200
-_MOST_FACTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,43 +132,3 @@ def _cell(values: Json, metric: Metric) -> Html:
         return notation.undefined()
     shown = join([notation.shown(standalone), " → ", notation.shown(engine)])
     return shown if live is None else join([shown, f" ({live})"])
-
-
-def render_judge(report: Json) -> Html:
-    """What the judges said and how far they can be trusted; or that none was asked."""
-    judge = mapping(report, "judge")
-    if not judge:
-        sentence = element("p", "No judge was asked.")
-        return section("judge", "Judge", sentence)
-    lead = (
-        "Models that compare two free-text answers without knowing which is whose. "
-        "It informs; a judge that contradicts itself is refused."
-    )
-    pairs = list(_flat(judge))
-    shown = facts((name, join([value])) for name, value in pairs[:_MOST_FACTS])
-    return section("judge", "Judge", shown, lead=lead)
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """Every leaf of a JSON value with its path, in the order in which they are written."""
-    if isinstance(value, Mapping):
-        found = [pair for key, inner in value.items() for pair in _flat(inner, f"{name} · {key}")]
-        return found[:_MOST_FACTS]
-    if isinstance(value, list | tuple):
-        if all(not isinstance(item, Mapping | list | tuple) for item in value):
-            return [(_path(name), clip(", ".join(_leaf(item) for item in value[:50]), 500))]
-        numbered = enumerate(value[:50], start=1)
-        return [pair for index, item in numbered for pair in _flat(item, f"{name} {index}")]
-    return [(_path(name), clip(_leaf(value), 500))]
-
-
-def _path(name: str) -> str:
-    return clip(name.strip(" ·").replace("_", " "), 120) or "value"
-
-
-def _leaf(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return notation.significant(number(value), 4) or notation.UNDEFINED
-    return notation.UNDEFINED if value is None else str(value)

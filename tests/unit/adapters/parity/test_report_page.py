@@ -218,6 +218,20 @@ def test_the_worst_segment_of_either_comparison_is_at_the_top() -> None:
     assert "engine minus acme/support@2, in points\u221250.0smalltalk" in text
 
 
+def test_judges_are_shown_with_their_self_consistency_before_what_they_said() -> None:
+    text = section(report_of("judged"), "judge")
+
+    assert re.search(r"judge-b .*95\.0% of 40 pairs .*accepted", text)
+    assert re.search(r"judge-c .*77\.5% of 40 pairs .*refused", text)
+    assert text.index("judge-c") < text.index("Preferred: standalone")
+    assert "not worse" in text
+    assert "judge-a: after, judge-b: before" in text
+
+
+def test_without_judges_the_page_says_that_none_was_asked() -> None:
+    assert "No judge was asked" in section(report_of("passing"), "judge")
+
+
 def test_the_whole_time_is_not_counted_as_a_stage() -> None:
     report = report_of("passing") | {"seconds_by_stage": {"candidate": 30.0, "total": 40.0}}
 
