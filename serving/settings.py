@@ -168,6 +168,10 @@ class ControllerSettings(_FromEnvironment):
     require_export_evidence: bool = _setting(
         False, "Without a training fingerprint or gold answers the verdict is INCONCLUSIVE."
     )
+    judges: Path | None = _setting(
+        None,
+        "File with a list of at least three judges (docs/judges.md), for policies with `use_judges`.",
+    )
     reference_idle_seconds: float = _setting(
         120.0,
         "The standalone reference process ends, and frees its memory, after so long without work, in seconds.",
@@ -252,6 +256,11 @@ class EngineSettings(_FromEnvironment):
     def facts_path(self) -> Path:
         """Where the worker publishes its counts for the API process."""
         return self.engine_dir / "run" / "worker-facts.json"
+
+
+def secret_from_environment(name: str) -> str | None:
+    """A secret in the variable that a configuration file names; None where it is unset or empty."""
+    return os.environ.get(name) or None
 
 
 def ensure_secret(path: Path, given: str | None) -> str:

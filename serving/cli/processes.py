@@ -49,6 +49,7 @@ def up(
 ) -> None:
     """Run a controller and engines here until Ctrl-C; the embedded form of the whole product."""
     from serving.cli.all_in_one import UpPlan, run_all
+    from serving.controller.judges_file import load_judges
     from serving.engine.profile import ProfileInvalid, read_profile
     from serving.settings import ControllerSettings, EngineSettings
 
@@ -57,7 +58,7 @@ def up(
         "max_model_len": max_model_len, "dtype": dtype, "profile": profile,
     }  # fmt: skip
     try:
-        # Here and not in a child that would be started again and again.
+        # Here and not in a child that would be started again and again; so the judges below.
         shape = read_profile(EngineSettings.from_environment(**given))
     except ProfileInvalid as exc:
         raise UsageError_(str(exc), fix="Options: --help. All fields: docs/settings.md.") from exc
@@ -65,6 +66,7 @@ def up(
         data_dir=data_dir, controller_port=controller_port, model=shape.model,
         max_rank=shape.max_rank, dtype=shape.dtype,
     )  # fmt: skip
+    load_judges(settings.judges)
     plan = UpPlan(
         controller=settings,
         n_engines=engines,

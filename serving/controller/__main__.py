@@ -33,7 +33,8 @@ def serve(settings: ControllerSettings) -> None:
     """Run until SIGINT or SIGTERM.
 
     Raises:
-        BaseModelError, StoreUnavailable: the settings name something that cannot be opened.
+        BaseModelError, StoreUnavailable, SettingInvalid: the settings name something that cannot
+            be opened.
     """
     _configure_log(settings.log_level)
     app = create_app(settings)

@@ -17,6 +17,7 @@ from serving.controller import problems
 from serving.controller.base_folder import find_base_folder
 from serving.controller.contamination_check import ContaminationCheck
 from serving.controller.context import ControllerContext, database_url, secrets_of, store_url
+from serving.controller.judges_file import load_judges
 from serving.controller.loop import ControllerLoop
 from serving.controller.metrics import ControllerMetrics
 from serving.controller.notifier import Notifier
@@ -76,6 +77,7 @@ def build_context(
     Raises:
         BaseModelError: the model's folder cannot be read.
         StoreUnavailable: the store's URL cannot be opened.
+        SettingInvalid: the file of judges cannot be read.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     cluster_secret, admin_token = secrets_of(settings)
@@ -92,6 +94,7 @@ def build_context(
         notifier=notifier,
         metrics=ControllerMetrics(),
         clock=clock,
+        judges=load_judges(settings.judges),
         hint=bell,
     )
 
@@ -105,7 +108,7 @@ def create_app(
     """The controller as an ASGI app; `has_loop=False` answers requests but moves nothing on.
 
     Raises:
-        BaseModelError, StoreUnavailable: see `build_context`.
+        BaseModelError, StoreUnavailable, SettingInvalid: see `build_context`.
     """
     bell = Bell()
     context = build_context(settings, clock=clock, bell=bell)

@@ -9,6 +9,7 @@ from pathlib import Path
 from adapters.base_model import BaseModelCard
 from adapters.store import ArtifactStore
 from serving.contract import gate_key
+from serving.controller.judge_client import JudgeEndpoint
 from serving.controller.metrics import ControllerMetrics
 from serving.controller.notifier import Notifier
 from serving.controller.registry.repository import Repository
@@ -33,6 +34,7 @@ class ControllerContext:
     notifier: Notifier
     metrics: ControllerMetrics
     clock: Callable[[], float]
+    judges: tuple[JudgeEndpoint, ...] = ()
     hint: Callable[[], None] = _nobody
     """Tells the loop that something is due."""
 

@@ -12,6 +12,7 @@ from adapters.limits import EngineLimits
 from adapters.parity.reference_client import ReferenceClient
 from adapters.store import ArtifactStore
 from serving.controller.context import ControllerContext
+from serving.controller.judge_client import JudgeEndpoint
 from serving.controller.registry.repository import Repository
 from serving.controller.steps.metrics import StepMetrics
 from serving.settings import ControllerSettings
@@ -29,6 +30,7 @@ class StepContext:
     clock: Callable[[], float]
     metrics: StepMetrics
     reference: ReferenceClient
+    judges: tuple[JudgeEndpoint, ...] = ()
 
     @classmethod
     def of(cls, context: ControllerContext, *, reference: ReferenceClient) -> Self:
@@ -42,6 +44,7 @@ class StepContext:
             clock=context.clock,
             metrics=StepMetrics(context.metrics.registry),
             reference=reference,
+            judges=context.judges,
         )
 
     @property

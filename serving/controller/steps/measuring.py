@@ -39,6 +39,7 @@ from serving.controller.steps.candidate import (
     wait_for_candidate,
 )
 from serving.controller.steps.context import StepContext
+from serving.controller.steps.judging import judge_stage
 from serving.controller.steps.stages import Stages
 from serving.controller.steps.standalone import Alone
 from serving.controller.steps.standalone_answers import RunnerUnset, answers_of_runner
@@ -72,6 +73,13 @@ class Case:
         """The suite is known from training: whatever it would show, it proves nothing."""
         report = self.asked.contamination
         return report is not None and report.is_refused
+
+    @property
+    def wants_live(self) -> bool:
+        """The live version's answers will be compared: by their gold, or by judges."""
+        suite = self.asked.suite
+        has_gold = any(item.expect is not None for item in suite.cases)
+        return has_gold or (self.policy.use_judges and not suite.is_builtin)
 
     def parts(self, **more: Any) -> dict[str, Any]:
         """What every result of this evaluation depends on, for the key under which it is kept."""
@@ -143,7 +151,25 @@ async def measure_on_engine(
         runner=case.policy.runner.value,
         runner_notes=tuple(Reason(note.code, note.text) for note in notes),
     )
-    return served.engine, inputs
+    return served.engine, await _judged(context, case, inputs, stages)
+
+
+async def _judged(
+    context: StepContext, case: Case, inputs: GateInputs, stages: Stages
+) -> GateInputs:
+    """With what the judges say, where the policy asks for them."""
+    if not case.policy.use_judges:
+        return inputs
+    number = None if case.recheck is None else case.recheck.number
+    outcome = await judge_stage(
+        context,
+        inputs.task,
+        stages,
+        rules=inputs.rules,
+        is_builtin=case.asked.suite.is_builtin,
+        parts=case.parts(version=case.row.id, attempt=case.row.attempt, recheck=number),
+    )
+    return replace(inputs, judge=outcome)
 
 
 async def _of_runner(
@@ -195,11 +221,11 @@ async def _candidate(context: StepContext, case: Case, stages: Stages) -> Served
 async def _live(
     context: StepContext, case: Case, stages: Stages, *, engine: EngineReport
 ) -> tuple[str | None, tuple[CandidateAnswer, ...]]:
-    """The same adapter's live version on the same cases; nothing without gold or without it."""
+    """The same adapter's live version on the same cases, if its answers will be compared."""
     if case.recheck is not None:
         # The question is whether this version is still itself, not whether a later one is better.
         return None, ()
-    if not any(item.expect is not None for item in case.asked.suite.cases):
+    if not case.wants_live:
         return None, ()
     proven = {item.name for item in engine.versions if item.state is VersionState.PROVEN}
     rows = await context.repository.versions.all(states=frozenset({State.LIVE}))

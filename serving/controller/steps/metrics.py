@@ -20,6 +20,7 @@ GATE_STAGES = (
     "noise",
     "verify",
     "continue",
+    "judge",
     "total",
 )
 STEPS = ("validate", "evaluate", "stage", "retire", "recheck")

@@ -24,6 +24,7 @@ STAGES: Mapping[str, float] = {
     "noise": 8.0,
     "verify": 14.0,
     "continue": 2.0,
+    "judge": 1.0,
 }
 """In order, with the share of the time that each usually takes (of a 135M base on two cores)."""
 _FORMAT = 1
