@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: install demo test check format bench golden docs fixtures ci help
+.PHONY: install demo test check format bench zoo golden docs fixtures ci help
 
 install: $(STAMP) ## Make .venv from the lock files, with .venv/bin/loraplane
 
@@ -50,6 +50,9 @@ fixtures: install ## Build the base models and train the tenants' adapters
 
 bench: install ## List the bench scenarios and how to run each
 	$(BIN)/python -m bench.scenarios
+
+zoo: install ## Known-bad and good adapters through a real fleet, about an hour; again to go on
+	$(BIN)/python -m bench.zoo --write
 
 golden: install ## Rewrite the golden files; review the diff
 	$(BIN)/python -m pytest tests/golden --update-golden

@@ -75,7 +75,7 @@ class Stock:
 
     def source(self, flavour: Flavour, rank: int) -> Path:
         """The good adapter that a bad one is made of; only its fingerprint may be another's."""
-        recipe = _source(flavour, rank)
+        recipe = source_recipe(flavour, rank)
         if flavour is not Flavour.FOREIGN_RUN:
             return self._cached(recipe, self._voucher_of(flavour))
         other = self._cached(
@@ -125,7 +125,8 @@ class Stock:
         return cached(cache_key(f"zoo-{self.name}-{recipe.name}", content), build)
 
 
-def _source(flavour: Flavour, rank: int) -> Recipe:
+def source_recipe(flavour: Flavour, rank: int) -> Recipe:
+    """The good adapter of a flavour, at one of `RANKS`."""
     plain = Recipe(name=f"source-{flavour}-{rank}", rank=rank, dtype=_SOURCE_DTYPES[rank])
     if flavour is Flavour.RSLORA:
         return replace(plain, use_rslora=True, alpha=16)

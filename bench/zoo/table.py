@@ -13,13 +13,16 @@ from bench.zoo.bad import BAD, RANKS
 from bench.zoo.good import GOOD
 from bench.zoo.rows import Row
 
+_BASES = {"smol": "SmolLM2-135M-Instruct", "tiny": "a random two-layer Llama"}
 _HEAD = """# The zoo
 
 Known-bad and good adapters, each sent through the whole pipeline: upload, validation, standalone
 model, real vLLM engine. Written by `python -m bench.zoo`; the rows are in `bench/results/zoo.json`.
 
-Measured on: {measured}. Every bad kind was made from good adapters of the ranks {ranks}; a cell
-counts how many of these were caught, where, and by which code.
+Measured on: {measured}.
+
+Every bad kind was made from good adapters of the ranks {ranks}; a cell counts how many of these were
+caught, where, and by which code.
 
 """
 _BAD_HEAD = """## Bad: {n} kinds
@@ -67,20 +70,22 @@ class Results:
     @property
     def measured(self) -> str:
         """Bases and number types."""
-        return ", ".join(sorted({f"{row.task.base} in {row.task.dtype}" for row in self.rows}))
+        return ", ".join(
+            sorted({f"{_BASES[row.task.base]} in {row.task.dtype}" for row in self.rows})
+        )
 
 
 def to_json(results: Results, *, about: dict[str, Any]) -> str:
     """The results file."""
-    body = {
+    head = {
         **about,
         "n_bad_kinds": len(BAD),
         "n_good": len(GOOD),
         "ranks": list(RANKS),
         "complaints": results.complaints,
-        "rows": [row.to_json() for row in results.rows],
     }
-    return json.dumps(body, indent=1) + "\n"
+    lines = ",\n".join(json.dumps(row.to_json()) for row in results.rows)
+    return f'{json.dumps(head, indent=1)[:-2]},\n "rows": [\n{lines}\n ]\n}}\n'
 
 
 def to_markdown(results: Results) -> str:
@@ -135,6 +140,10 @@ def _cell(rows: Sequence[Row]) -> str:
     if not caught:
         return f"**not caught** (0 of {len(rows)})"
     kind = BAD[rows[0].task.kind]
+    if not rows[0].task.has_fingerprint and not kind.alone:
+        codes = dict.fromkeys(code for row in caught for code in row.outcome.codes)
+        held = f"{len(caught)} held back for something else ({', '.join(f'`{c}`' for c in codes)})"
+        return f"**not caught** ({len(rows) - len(caught)} of {len(rows)} passed; {held})"
     places = ", ".join(dict.fromkeys(row.outcome.place.value for row in caught))
     named = kind.named_by | kind.alone
     codes = dict.fromkeys(code for row in caught for code in _named_first(row, named)[:1])
