@@ -46,7 +46,8 @@ def score_group(model: Any, group: Group, *, on_done: OnDone | None = None) -> d
     results: dict[Row, Scored] = {}
     watch = _Watch(model)
     with torch.inference_mode(), watch:
-        shared = _Shared.read(model, group, watch) if group.prefix else None
+        is_shared = bool(group.prefix) and has_plain_cache(model)
+        shared = _Shared.read(model, group, watch) if is_shared else None
         for batch in group.batches:
             results.update(_score_batch(model, batch, shared, watch))
             if on_done is not None:
@@ -153,6 +154,19 @@ def _join(row: Row, shared: _Shared | None, own: _Logits) -> Scored:
         argmax_logprobs=early.argmax_logprobs + late.argmax_logprobs,
         token_logprobs=early.token_logprobs + late.token_logprobs,
     )
+
+
+def has_plain_cache(model: Any) -> bool:
+    """Whether every layer keeps a key and a value for each position: such a cache can be shared.
+
+    Windows, chunks and recurrent states forget or sum up; rows of such models are read in full and
+    generated one by one.
+    """
+    config = model.config.get_text_config()
+    if getattr(config, "layer_types", None) is not None:
+        return set(config.layer_types) == {"full_attention"}
+    is_stateful = bool(getattr(model, "_is_stateful", False))
+    return not is_stateful and getattr(config, "sliding_window", None) is None
 
 
 def all_finite(values: torch.Tensor) -> bool:

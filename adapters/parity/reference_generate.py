@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from adapters.errors import ReferenceFailed
-from adapters.parity.reference_forward import all_finite
+from adapters.parity.reference_forward import all_finite, has_plain_cache
 
 OnDone = Callable[[int], None]
 """Hears how many more rows are finished."""
@@ -58,14 +58,14 @@ def generate_greedily(
     results: dict[Start, Grown] = {item: Grown() for item in starts}
     waiting = [item for item in results if item.n > 0]
     with torch.inference_mode():
-        for batch in plan_starts(waiting):
+        for batch in plan_starts(waiting, max_rows=_MAX_ROWS if has_plain_cache(model) else 1):
             _grow(model, [(item, results[item]) for item in batch], stop_ids)
             if on_done is not None:
                 on_done(len(batch))
     return [results[item] for item in starts]
 
 
-def plan_starts(starts: Sequence[Start]) -> list[list[Start]]:
+def plan_starts(starts: Sequence[Start], *, max_rows: int = _MAX_ROWS) -> list[list[Start]]:
     """Starts in batches of similar length."""
     batches: list[list[Start]] = []
     longest = 0
@@ -73,7 +73,7 @@ def plan_starts(starts: Sequence[Start]) -> list[list[Start]]:
         current = batches[-1] if batches else []
         longest = max(longest, item.n) if current else item.n
         held = (len(current) + 1) * (len(item.token_ids) + longest)
-        if current and len(current) < _MAX_ROWS and held <= _MAX_HELD_TOKENS:
+        if current and len(current) < max_rows and held <= _MAX_HELD_TOKENS:
             current.append(item)
         else:
             batches.append([item])

@@ -1,15 +1,17 @@
 """Batches, shared beginnings and batched generation give what one row alone gives."""
 
 import random
+import shutil
 
 import pytest
 import torch
+from transformers import LlamaConfig, MistralConfig, MistralForCausalLM
 
 from adapters.errors import ReferenceFailed
 from adapters.parity.protocol import ContinueItem, TokenizedPrompt, VerifyItem
 from adapters.parity.reference import Reference
 from adapters.parity.reference_batches import Group, Row, plan_groups
-from adapters.parity.reference_forward import greedy, score_group, score_rows
+from adapters.parity.reference_forward import greedy, has_plain_cache, score_group, score_rows
 from adapters.parity.reference_generate import Start, generate_greedily, plan_starts
 from tests.builders.micro_base import rewrite_tensors
 
@@ -52,6 +54,7 @@ def assert_close(first, second):
 def test_a_shared_beginning_changes_no_number_wherever_scoring_starts(model, start):
     rows = [Row(ids, min(start, len(ids) - 1), ids[start + 1 :]) for ids in prompts(12)]
     assert plan_groups(rows)[0].prefix[:40] == SYSTEM
+    assert has_plain_cache(model)
 
     together = score_rows(model, rows)
 
@@ -114,6 +117,27 @@ def test_rows_end_at_a_stop_token_or_at_their_own_limit_and_leave_the_batch(mode
         end = whole.token_ids.index(stop) + 1 if stop in whole.token_ids else 12
         assert item.token_ids == whole.token_ids[:end]
     assert stopped[-1].token_ids == []
+
+
+def test_a_model_whose_cache_forgets_is_read_in_full_and_generated_alone(base, tmp_path):
+    windowed = shutil.copytree(base, tmp_path / "windowed")
+    config = MistralConfig(**{**LlamaConfig.from_pretrained(base).to_dict(), "sliding_window": 8})
+    config.architectures = ["MistralForCausalLM"]
+    MistralForCausalLM(config).save_pretrained(windowed)
+    reference = Reference()
+    reference.load_base(str(windowed), "float32")
+    asked = [ContinueItem(f"c{k}", ids, 4) for k, ids in enumerate(prompts(4))]
+
+    generated = reference.continue_from(None, asked)
+    read = [
+        VerifyItem(a.case_id, a.token_ids, g.token_ids)
+        for a, g in zip(asked, generated, strict=True)
+    ]
+
+    for item, row, own in zip(asked, reference.verify(None, read), generated, strict=True):
+        tokens, _ = greedy(reference._base, item.token_ids, 4, stop_ids=frozenset({1}))
+        assert row.argmax_ids == own.token_ids == tuple(tokens)
+        assert row.token_logprobs == pytest.approx(own.logprobs, abs=2e-5)
 
 
 def test_batches_of_starts_are_bounded():
