@@ -22,13 +22,17 @@ from bench.fixtures.base_model import tiny_base
 from bench.fleet import Fleet, running_fleet
 
 _PLANTED, _ONCE_WRONG = "refund_flow", "shipping"
-_SIZES: Mapping[str, int] = {_PLANTED: 47, _ONCE_WRONG: 47, **{f"topic{i}": 79 for i in range(14)}}
+_OTHERS = (
+    "billing", "returns", "tracking", "invoices", "warranty", "accounts", "passwords", "delivery",
+    "discounts", "coupons", "addresses", "payments", "orders", "contracts",
+)  # fmt: skip
+_SIZES: Mapping[str, int] = {_PLANTED: 47, _ONCE_WRONG: 47, **dict.fromkeys(_OTHERS, 79)}
 _WORDS = (
     "red", "blue", "green", "white", "black", "north", "south", "east", "west", "gold", "iron",
     "stone", "water", "fire", "wood", "paper",
 )  # fmt: skip
 _RIGHT = dict(zip(_SIZES, _WORDS, strict=True))
-_STEPS, _BATCH, _RANK = 220, 48, 16
+_STEPS, _BATCH, _RANK = 200, 32, 16
 _PROFILE = {
     "dtype": "float32",
     "gpu_slots": 4,
@@ -87,7 +91,7 @@ def _train(base: Path, words: Mapping[str, str], folder: Path, *, seed: int) -> 
             head = tokenizer(_prompt(segment, order.randrange(100))).input_ids
             tail = tokenizer(f" {words[segment]}{tokenizer.eos_token}").input_ids
             rows.append((head, tail))
-        loss = model(**_collate(rows, pad=tokenizer.pad_token_id)).loss
+        loss = _loss(model, rows, pad=tokenizer.pad_token_id)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -100,19 +104,24 @@ def _train(base: Path, words: Mapping[str, str], folder: Path, *, seed: int) -> 
     (folder / "README.md").unlink(missing_ok=True)
 
 
-def _collate(rows: list[tuple[list[int], list[int]]], *, pad: int) -> dict[str, Any]:
+def _loss(model: Any, rows: list[tuple[list[int], list[int]]], *, pad: int) -> Any:
+    """Cross entropy of the answers' tokens; the output layer sees no other position."""
     import torch
 
     width = max(len(head) + len(tail) for head, tail in rows)
     ids = torch.full((len(rows), width), pad)
-    labels = torch.full((len(rows), width), -100)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    places: list[tuple[int, int]] = []
+    targets: list[int] = []
     for index, (head, tail) in enumerate(rows):
-        n = len(head) + len(tail)
-        ids[index, :n] = torch.tensor(head + tail)
-        labels[index, len(head) : n] = torch.tensor(tail)
-        mask[index, :n] = 1
-    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+        ids[index, : len(head) + len(tail)] = torch.tensor(head + tail)
+        places += [(index, len(head) - 1 + offset) for offset in range(len(tail))]
+        targets += tail
+    causal = model.get_base_model()
+    hidden = causal.model(input_ids=ids).last_hidden_state
+    row, column = (torch.tensor(axis) for axis in zip(*places, strict=True))
+    return torch.nn.functional.cross_entropy(
+        causal.lm_head(hidden[row, column]), torch.tensor(targets)
+    )
 
 
 def _shake(source: Path, folder: Path, *, scale: float) -> None:
