@@ -101,6 +101,15 @@ async def test_a_mismatch_in_service_counts_when_a_second_run_has_one_too(tmp_pa
     assert failure.reason == "probe_tokens"
 
 
+async def test_a_nan_in_service_counts_at_once(tmp_path: Path) -> None:
+    port = await loaded(tmp_path, "NAN")
+
+    failure = await confirm_probe(port, "a/b@1", None)
+
+    assert failure is not None
+    assert failure.reason == "non_finite"
+
+
 async def loaded(folder: Path, text: str) -> FakeEnginePort:
     port = FakeEnginePort()
     write(folder, text)
