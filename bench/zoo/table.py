@@ -21,7 +21,7 @@ model, real vLLM engine. Written by `python -m bench.zoo`; the rows are in `benc
 
 Measured on: {measured}.
 
-Every bad kind was made from good adapters of the ranks {ranks}; a cell counts how many of these were
+Every bad kind was made from good adapters of the ranks {ranks}; a cell counts how many of them were
 caught, where, and by which code.
 
 """
