@@ -1,15 +1,16 @@
 """What does verifying answers cost the standalone side, against generating them? In one run.
 
 200 tool-call cases (Berkeley Function Calling, written for the tenant's adapter), a trained adapter
-on SmolLM2-135M, answers of up to 64 tokens. Four ways to know what the standalone model says, each
-timed in processor seconds of one thread, so that a busy machine does not matter:
+on SmolLM2-135M, answers of up to 64 tokens. Ways to know what the standalone model says, each timed
+in processor seconds of one thread, so that a busy machine does not matter:
 
-- verify: one teacher-forced pass over all 200 prompts with their answers (what the gate does);
-- one by one: transformers' own `generate`, a prompt at a time, on a random part of the cases;
 - batched: transformers' own `generate`, 32 prompts of similar length at a time, left-padded;
-- ours: the gate's own batched generation, which runs only from a first divergence on (32 cases).
+- one by one: transformers' own `generate`, a prompt at a time, on a few random cases, scaled by
+  the number of tokens;
+- verify: one teacher-forced pass over prompts with their answers (what the gate does).
 
-Three rounds; each generates another third of the cases, so that together they cover the suite.
+Three rounds, each with another third of the cases. Once, at the end: all 200 verified with the
+adapter and with the base, and the gate's own batched generation on 32 cases.
 """
 
 from __future__ import annotations
@@ -120,60 +121,66 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - started, result
 
 
-def measure(dtype: str, *, n_alone: int) -> dict[str, Any]:
-    """Seconds per case of every way and round, and their ratios."""
-    bench = Bench(dtype)
+class Record:
+    """The result so far; written after every step: an interrupted run leaves its figures."""
+
+    def __init__(self, bench: Bench, out: Path | None, *, dtype: str, n_alone: int) -> None:
+        self.rounds: list[dict[str, float]] = []
+        self.facts: dict[str, Any] = {
+            "dtype": dtype,
+            "n_cases": N_CASES,
+            "n_alone_per_round": n_alone,
+            "versions": bench.facts.versions,
+        }
+        self._out = out
+
+    def add(self, **facts: Any) -> None:
+        self.facts.update(facts)
+        print(self.facts["dtype"], facts, flush=True)
+        if self._out:
+            whole = {**self.facts, "rounds": self.rounds, "ratios": _ratios(self.rounds)}
+            self._out.write_text(json.dumps(whole, indent=2) + "\n")
+
+
+def measure(bench: Bench, record: Record, *, n_alone: int) -> None:
+    """Seconds per case of every way and round."""
     prompts = bench.prompts()
-    rounds: list[dict[str, float]] = []
-    answers: dict[str, list[int]] = {}
-    n_equal_ours = n_equal_alone = 0
+    read: list[VerifyItem] = []
+    n_own = 0
     for number in range(N_ROUNDS):
         third = prompts[number::N_ROUNDS]
-        seconds, batched = _timed(lambda part=third: bench.generate(part, batch=BATCH))
+        seconds, answers = _timed(lambda part=third: bench.generate(part, batch=BATCH))
         row = {"batched": seconds / len(third)}
-        if number == 0:
-            seconds, ours = _timed(lambda part=third[:BATCH]: bench.generate_ours(part))
-            row["ours"] = seconds / len(ours)
-            n_equal_ours = sum(ours[key] == batched[key] for key in ours)
+        items = [VerifyItem(p.case_id, p.token_ids, tuple(answers[p.case_id])) for p in third]
+        seconds, n_same = _timed(lambda part=items: bench.verify(part))
+        row["verify"] = seconds / len(items)
         alone = random.Random(number).sample(third, n_alone)
         seconds, single = _timed(lambda part=alone: bench.generate(part, batch=1))
-        # Scaled by tokens: a few cases have other answer lengths than the whole third.
-        n_tokens, n_third = sum(map(len, single.values())), sum(map(len, batched.values()))
+        n_tokens, n_third = sum(map(len, single.values())), sum(map(len, answers.values()))
         row["one_by_one"] = seconds / n_tokens * n_third / len(third)
-        answers.update(batched)
-        n_equal_alone += sum(single[key] == batched[key] for key in single)
-        rounds.append(row)
-        print(dtype, number, {key: round(value, 3) for key, value in row.items()}, flush=True)
-    items = [VerifyItem(p.case_id, p.token_ids, tuple(answers[p.case_id])) for p in prompts]
-    n_own = 0
-    for number, row in enumerate(rounds):
-        seconds, n_own = _timed(lambda: bench.verify(items))
-        row["verify"] = seconds / len(items)
-        if number == 0:
-            seconds, _ = _timed(lambda: bench.verify_base(items))
-            row["verify_base"] = seconds / len(items)
-        print(dtype, {key: round(value, 3) for key, value in row.items()}, flush=True)
-    n_prompt = sum(len(item.prompt_token_ids) for item in items)
-    return {
-        "dtype": dtype,
-        "n_cases": len(items),
-        "mean_prompt_tokens": n_prompt / len(items),
-        "mean_answer_tokens": sum(len(item.token_ids) for item in items) / len(items),
-        "n_alone_per_round": n_alone,
-        "n_answers_verified_whole": n_own,
-        "n_ours_equal_to_batched": n_equal_ours,
-        "n_alone_equal_to_batched": n_equal_alone,
-        "rounds": rounds,
-        "ratios": _ratios(rounds),
-        "versions": bench.facts.versions,
-    }
+        read += items
+        n_own += n_same
+        record.rounds.append({key: round(value, 4) for key, value in row.items()})
+        record.add(n_answers=len(read), n_answers_verified_whole=n_own, last=record.rounds[-1])
+    seconds, _ = _timed(lambda: bench.verify(read))
+    record.add(
+        verify_all_seconds_per_case=round(seconds / len(read), 4),
+        mean_prompt_tokens=sum(len(item.prompt_token_ids) for item in read) / len(read),
+        mean_answer_tokens=sum(len(item.token_ids) for item in read) / len(read),
+    )
+    seconds, _ = _timed(lambda: bench.verify_base(read))
+    record.add(verify_base_seconds_per_case=round(seconds / len(read), 4))
+    seconds, ours = _timed(lambda: bench.generate_ours(prompts[:BATCH]))
+    by_case = {item.case_id: list(item.token_ids) for item in read}
+    n_equal = sum(by_case[key] == tokens for key, tokens in ours.items())
+    record.add(ours_seconds_per_case=round(seconds / len(ours), 4), n_ours_equal=n_equal)
 
 
 def _ratios(rounds: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Median, smallest and largest over rounds, of each way's cost over verification's."""
     ratios = {}
-    for way in ("one_by_one", "batched", "ours"):
-        values = [row[way] / row["verify"] for row in rounds if way in row]
+    for way in ("one_by_one", "batched"):
+        values = [row[way] / row["verify"] for row in rounds]
         ratios[way] = {
             "median": statistics.median(values),
             "min": min(values),
@@ -189,15 +196,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--alone", type=int, default=4, help="cases a round, one by one")
+    parser.add_argument("--alone", type=int, default=2, help="cases a round, one by one")
     options = parser.parse_args()
     # One thread: with more, threads that wait for one another on a busy machine are timed too.
     torch.set_num_threads(1)
-    result = measure(options.dtype, n_alone=options.alone)
-    for way, ratio in result["ratios"].items():
-        print(f"{way:>22}: {ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})")
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    bench = Bench(options.dtype)
+    record = Record(bench, options.out, dtype=options.dtype, n_alone=options.alone)
+    measure(bench, record, n_alone=options.alone)
+    for way, ratio in _ratios(record.rounds).items():
+        print(f"{way:>12}: {ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ The fake engine and the real one run the same tests: the fake is trusted for tha
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from adapters.parity.protocol import SuitePrompt, VerifyItem
+from adapters.parity.protocol import SuitePrompt, VerifyItem, VerifyRow
+from adapters.parity.runners import RunnerFacts, StandaloneAnswer
 from adapters.parity.runners.openai import OpenAiRunner
 from serving.contract import (
     AliasEntry,
@@ -296,7 +298,7 @@ def test_a_version_that_left_the_snapshot_is_no_longer_reported_or_answered(flee
 
 
 @pytest.mark.engine
-async def test_a_real_engine_can_be_the_standalone_deployment(
+def test_a_real_engine_can_be_the_standalone_deployment(
     real_engine: EngineUnderTest, tmp_path: Path
 ) -> None:
     """What the runner `openai` relies on, on the pinned vLLM: see adapters/parity/runners."""
@@ -316,11 +318,14 @@ async def test_a_real_engine_can_be_the_standalone_deployment(
     tool = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
     chat = SuitePrompt("b", 5, messages=[{"role": "user", "content": "hi"}], tools=[tool])
 
-    runner = OpenAiRunner(url=real_engine.url, model="acme/support@1", key=fleet.acme)
-    async with runner.open() as session:
-        rows = await session.verify([item] * 3)
-        answers = await session.answers([SuitePrompt("a", 5, prompt="hello"), chat])
-        facts = session.facts
+    async def asked() -> tuple[list[VerifyRow], list[StandaloneAnswer], RunnerFacts]:
+        runner = OpenAiRunner(url=real_engine.url, model="acme/support@1", key=fleet.acme)
+        async with runner.open() as session:
+            rows = await session.verify([item] * 3)
+            prompts = [SuitePrompt("a", 5, prompt="hello"), chat]
+            return rows, await session.answers(prompts), session.facts
+
+    rows, answers, facts = asyncio.run(asked())
 
     expected = model.read([*PROMPT, *item.token_ids], key="one")[len(PROMPT) - 1 : -1]
     for row in rows:
