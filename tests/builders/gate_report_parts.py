@@ -224,12 +224,12 @@ def provenance_of(story: Story, n_cases: int) -> dict[str, Any]:
             "n_excluded": len(excluded),
         },
         "base": {
-            "model": "meta-llama/Llama-3.1-8B-Instruct",
+            "model": "example/base-8b",
             "revision": "0e9e39f249a16976918f6564b8830bc894c89659",
             "dtype": story.dtype,
             "n_parameters": 8_030_261_248,
         },
-        "engine": {"id": "engine-0", "build": "vllm 0.32.0+loraplane 0.1.0"},
+        "engine": {"id": "engine-0", "build": "example build 1"},
         "runner": "peft",
         "versions": {"torch": "2.13.0", "transformers": "5.1.0", "peft": "0.18.1"},
         "seed": 0,
@@ -260,7 +260,7 @@ def controls_of(story: Story, cases: Sequence[Mapping[str, Any]]) -> dict[str, A
     rates = [0.921, 0.920, 0.921] if story.has_gold else None
     return {
         "negative": {
-            "engine_build": "vllm 0.32.0+loraplane 0.1.0",
+            "engine_build": "example build 1",
             "base_revision": "0e9e39f2",
             "dtype": story.dtype,
             "suite_digest": "sha256:77aa",
