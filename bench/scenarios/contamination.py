@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import subprocess
@@ -138,6 +139,7 @@ def compare(folder: Path, rules: ContaminationRules) -> tuple[ContaminationRepor
     """
     command = [sys.executable, "-m", "adapters.parity.contamination_process"]
     files = [str(folder / "suite.jsonl"), str(folder / "training.jsonl")]
+    busy = os.getloadavg()[0]
     started = time.perf_counter()
     done = subprocess.run(
         [*command, *files, json.dumps(rules.to_json())], capture_output=True, text=True, check=True
@@ -147,6 +149,8 @@ def compare(folder: Path, rules: ContaminationRules) -> tuple[ContaminationRepor
     report = ContaminationReport.from_json(json.loads(done.stdout.splitlines()[-1])["report"])
     return report, {
         "wall_seconds": seconds,
+        "load_average_before": busy,
+        "n_cores": os.cpu_count(),
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "peak_rss_mib": 2 * used.ru_maxrss / 1024,
         "training_mib": (folder / "training.jsonl").stat().st_size / 1024**2,
@@ -195,7 +199,8 @@ def main() -> None:
     print(
         f"{report.n_documents} documents against {report.n_cases} cases: "
         f"{cost['wall_seconds']:.1f} s, {cost['cpu_seconds']:.1f} s of a core, "
-        f"{cost['peak_rss_mib']:.0f} MiB at most"
+        f"{cost['peak_rss_mib']:.0f} MiB at most; {cost['load_average_before']:.1f} processes "
+        f"wanted the {cost['n_cores']} cores before"
     )
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))

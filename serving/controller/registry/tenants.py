@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Select, func, select
+from sqlalchemy.orm import defer
 
 from serving.controller.errors import AlreadyExists, LimitExceeded, NotFound
 from serving.controller.lifecycle import Event, State
@@ -237,8 +238,12 @@ class Tenants:
         return row
 
     async def suites(self, tenant_id: str) -> Sequence[SuiteRow]:
-        """All contents of all suites of a tenant."""
-        query = select(SuiteRow).where(SuiteRow.tenant_id == tenant_id)
+        """All contents of all suites of a tenant, each without its cases (`content`)."""
+        query = (
+            select(SuiteRow)
+            .where(SuiteRow.tenant_id == tenant_id)
+            .options(defer(SuiteRow.content, raiseload=True))
+        )
         async with self._sessions.read() as session:
             rows = await session.execute(query.order_by(SuiteRow.name, SuiteRow.number))
             return [*rows.scalars()]
