@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from adapters.base_model import BaseModelCard
@@ -17,22 +16,7 @@ from bench.fixtures.defects import DEFECTS, GATE, Defect
 from bench.zoo import bad_exports as exports
 from bench.zoo.archives import ARCHIVES, Pack
 from bench.zoo.bad_exports import Change
-
-RANKS = (4, 16, 64)
-"""Every kind is made from good adapters of these ranks."""
-
-
-class Flavour(StrEnum):
-    """The good adapter that a bad one is made of."""
-
-    PLAIN = "plain"
-    RSLORA = "rslora"
-    PATTERNED = "patterned"
-    PARTIAL = "partial"
-    FOREIGN_BASE = "foreign-base"
-    """Its fingerprint was recorded on a base of the same shapes with other weights."""
-    FOREIGN_RUN = "foreign-run"
-    """Its fingerprint is another run's."""
+from bench.zoo.sources import Flavour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

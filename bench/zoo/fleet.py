@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from bench.zoo.bad import RANKS
+from bench.zoo.sources import RANKS
 
 _READY_SECONDS = 400.0
 _STOP_SECONDS = 120.0

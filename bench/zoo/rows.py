@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.zoo.bad import BAD, RANKS, BadKind
+from bench.zoo.bad import BAD, BadKind
 from bench.zoo.good import GOOD
 from bench.zoo.outcome import Outcome, Place
+from bench.zoo.sources import RANKS
 
 _COULD_NOT_JUDGE = frozenset({"reference_failed", "suite_invalid", "engine_unreachable"})
 

@@ -26,13 +26,12 @@ from bench.fixtures.tool_calls import (
     training_cases,
 )
 from bench.fixtures.training import Job, TrainingPlan, train_adapter
-from bench.zoo.bad import BadKind, Flavour
+from bench.zoo.bad import BadKind
 from bench.zoo.recipes import Recipe, write_random
+from bench.zoo.sources import Flavour, source_recipe
 from bench.zoo.vouch import Voucher
 
 _HOUSES = {house.style: house for house in (ACME, GLOBEX, INITECH, ACME_V2)}
-_SOURCE_DTYPES = {4: "float32", 16: "float32", 64: "float16"}
-"""Sixteen bits at rank 64: half of the bytes to send, and another number type."""
 _STRENGTHS = {"tiny": 1.0, "smol": 0.2}
 """Where the search for a visible effect begins: thirty layers add up to more than two."""
 _TINY_PLAN = TrainingPlan(steps=60, learning_rate=3e-3)
@@ -123,19 +122,3 @@ class Stock:
 
         content = {"base": self._key, "style": recipe.style, "plan": _TINY_PLAN.recipe()}
         return cached(cache_key(f"zoo-{self.name}-{recipe.name}", content), build)
-
-
-def source_recipe(flavour: Flavour, rank: int) -> Recipe:
-    """The good adapter of a flavour, at one of `RANKS`."""
-    plain = Recipe(name=f"source-{flavour}-{rank}", rank=rank, dtype=_SOURCE_DTYPES[rank])
-    if flavour is Flavour.RSLORA:
-        return replace(plain, use_rslora=True, alpha=16)
-    if flavour is Flavour.PATTERNED:
-        return replace(
-            plain,
-            rank_pattern=(("down_proj", rank // 2),),
-            alpha_pattern=(("q_proj", 4 * rank),),
-        )
-    if flavour is Flavour.PARTIAL:
-        return replace(plain, layers="lower")
-    return plain

@@ -9,9 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.zoo.bad import BAD, RANKS
+from bench.zoo.bad import BAD
 from bench.zoo.good import GOOD
 from bench.zoo.rows import Row
+from bench.zoo.sources import RANKS
 
 _BASES = {"smol": "SmolLM2-135M-Instruct", "tiny": "a random two-layer Llama"}
 _HEAD = """# The zoo
@@ -44,6 +45,18 @@ and standalone model disagree; both are means of |delta logprob| in nats, per nu
 
 | adapter | rank | file | verdicts | effect | difference |
 | --- | --- | --- | --- | --- | --- |
+"""
+_TAIL = """
+## Not in the zoo
+
+- A tokenizer or chat template that differs from the base's: the engine uses the base's, an upload
+  does not carry them, and `loraplane check` warns of it.
+- An adapter trained on a quantized base: the fingerprint records it, and its answers then decide
+  nothing. Not tried here for want of a GPU.
+- Values that only float16 cannot hold: an engine in float16 refuses them at preflight, which unit
+  tests show.
+- What harms by how it is *served* and not by what it is: a reused name, evictions, mixed batches, a
+  NaN at run time. Those are end-to-end tests of the engine.
 """
 
 
@@ -104,7 +117,7 @@ def to_markdown(results: Results) -> str:
             ", ".join(_number(row.outcome.mean_delta_nats) for row in rows),
         )  # fmt: skip
         text += f"| {' | '.join(cells)} |\n"
-    return text
+    return text + _TAIL
 
 
 def to_tables(results: Results) -> Iterable[Table]:

@@ -14,10 +14,10 @@ from adapters.preflight import check_folder
 from bench.fixtures.adapter_files import CONFIG, TENSORS
 from bench.fixtures.defects import DEFECTS
 from bench.fixtures.tensor_files import read_tensors
-from bench.zoo.bad import BAD, RANKS, Flavour
+from bench.zoo.bad import BAD
 from bench.zoo.good import GOOD
 from bench.zoo.recipes import Recipe, write_random
-from bench.zoo.stock import source_recipe
+from bench.zoo.sources import RANKS, Flavour, source_recipe
 from tests.builders.base_folders import TINY, card_of
 
 PAGE = Path("docs/zoo.md")
