@@ -163,7 +163,9 @@ def _show(name: str, report: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _measure(fleet: Fleet, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+def _measure(
+    fleet: Fleet, folders: Mapping[str, Path], reports: Path | None
+) -> list[dict[str, Any]]:
     fleet.call("POST", "/v1/tenants", json={"id": "acme"})
     fleet.call("PUT", "/v1/tenants/acme/suites/topics", content=_suite())
     rows = []
@@ -171,7 +173,11 @@ def _measure(fleet: Fleet, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
         mode = "auto" if name == "live" else "manual"
         version = fleet.push("acme/support", folder, suite="topics", promote=mode)
         fleet.wait(version, seconds=1800)
-        rows.append(_show(name, fleet.report(version)))
+        report = fleet.report(version)
+        rows.append(_show(name, report))
+        if reports is not None:
+            reports.mkdir(parents=True, exist_ok=True)
+            (reports / f"{name}.json").write_text(json.dumps(report) + "\n")
     return rows
 
 
@@ -182,6 +188,7 @@ def main() -> None:
         "--noise", type=float, default=0.12, help="relative to each tensor's spread"
     )
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--reports", type=Path, help="keep the gate's reports in this folder")
     options = parser.parse_args()
     base = tiny_base()
     with tempfile.TemporaryDirectory() as text:
@@ -191,7 +198,7 @@ def main() -> None:
         _train(base, _wrong_in(_PLANTED), folders["planted"], seed=2)
         _shake(folders["live"], folders["noisy"], scale=options.noise)
         with running_fleet(base, root / "fleet", profile=_PROFILE) as fleet:
-            rows = _measure(fleet, folders)
+            rows = _measure(fleet, folders, options.reports)
     if options.out:
         options.out.write_text(json.dumps({"sizes": _SIZES, "rows": rows}, indent=2) + "\n")
     _, planted, noisy = rows
