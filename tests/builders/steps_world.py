@@ -24,6 +24,7 @@ from serving.contract import (
     hash_key,
 )
 from serving.controller.context import ControllerContext, database_url, store_url
+from serving.controller.judges_file import load_judges
 from serving.controller.loop import LANES, ControllerLoop
 from serving.controller.metrics import ControllerMetrics
 from serving.controller.notifier import Notifier
@@ -181,6 +182,7 @@ async def steps_world(
         notifier=Notifier(repository.fleet.revision),
         metrics=ControllerMetrics(),
         clock=clock,
+        judges=load_judges(settings.judges),
     )
     try:
         yield StepsWorld(context, clock, reference)

@@ -16,9 +16,9 @@ def render_judge(report: Json) -> Html:
     if not judge:
         return section("judge", "Judge", element("p", "No judge was asked."))
     lead = (
-        "Models that compare two free-text answers without knowing which is whose, each pair in "
-        "both orders. A judge that contradicts itself is refused; a pair without a majority is "
-        "dropped and counted."
+        "Models that compare two free-text answers without knowing which is whose. Each is first "
+        "asked about a sample in both orders: a judge that contradicts itself is refused. A pair "
+        "without a majority is dropped and counted."
     )
     return section(
         "judge", "Judge", _judges(judge), _counts(judge), _test(judge), _pairs(judge), lead=lead
@@ -72,7 +72,7 @@ def _counts(judge: Json) -> Html | None:
         Column("Segment"),
         Column("Pairs", "number"),
         Column("Equal texts", "number", "not asked: nothing to prefer"),
-        Column("Ties", "number"),
+        Column("Ties", "number", "equal texts included"),
         Column("Dropped", "number", "no majority"),
         Column(f"Preferred: {before}", "number"),
         Column("Preferred: engine", "number"),
