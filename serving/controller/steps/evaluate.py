@@ -75,12 +75,11 @@ async def try_to_measure(
         return Retry(exc.code, after_seconds=15.0, detail=exc.fields)
     except (SuiteInvalid, RunnerError) as exc:
         return _inconclusive(exc.code, str(exc))
-    except EngineUnreachable as exc:
-        return Retry(exc.code, after_seconds=5.0, detail={"detail": str(exc)})
     except EngineCallError as exc:
         # From the base's own requests: the engine cannot be measured, which says nothing of the
         # candidate.
-        return Retry(exc.code, detail={"detail": str(exc)})
+        pause = 5.0 if isinstance(exc, EngineUnreachable) else None
+        return Retry(exc.code, after_seconds=pause, detail={"detail": str(exc)})
     except NoEngine:
         return Retry("waiting_for_engine", after_seconds=10.0)
 
