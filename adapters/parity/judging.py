@@ -163,7 +163,9 @@ def vote_of(choice: Choice, question: Question) -> Vote:
     return Vote.INVALID
 
 
-def conclude_votes(texts: FreeTexts, seats: Sequence[Seat], rules: ComparisonRules) -> JudgeOutcome:
+def conclude_votes(
+    texts: FreeTexts, seats: Sequence[Seat], *, rules: ComparisonRules
+) -> JudgeOutcome:
     """Count majorities: two of three judges, both of two; with fewer nothing is decided.
 
     A pair without a majority is dropped and counted. `is_worse` asks for a net loss above the

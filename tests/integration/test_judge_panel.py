@@ -37,7 +37,8 @@ async def ask(
 
 
 async def put(texts: FreeTexts, *judges: JudgeEndpoint) -> JudgeOutcome:
-    return await ask_judges(judges, texts, rules=ComparisonRules(), pauses=(0.0,))
+    rules = ComparisonRules()
+    return await ask_judges(judges, texts, rules=rules, timeout_seconds=60.0, pauses=(0.0,))
 
 
 async def test_fair_judges_find_every_difference_and_nothing_else() -> None:
@@ -124,6 +125,19 @@ async def test_answers_that_give_orders_are_only_texts() -> None:
 
     assert outcome.total.n_before_preferred == 8
     assert outcome.is_worse
+
+
+async def test_judges_that_never_come_to_an_end_do_not_hold_up_the_gate() -> None:
+    judges = FakeJudges({"a": FAIR, "b": FAIR, "c": FAIR}, is_silent=True)
+    async with served(judges.app) as url:
+        outcome = await ask_judges(
+            judges.endpoints(url), TEXTS, rules=ComparisonRules(), timeout_seconds=0.05
+        )
+
+    assert {judge.problem for judge in outcome.judges} == {
+        "judge_too_slow: not all was answered in 0.05 s"
+    }
+    assert not outcome.is_usable
 
 
 async def test_two_judges_are_not_asked_anything() -> None:

@@ -63,7 +63,7 @@ def asked(draw: st.DrawFn) -> tuple[FreeTexts, list[Seat]]:
 def test_counts_add_up(case: tuple[FreeTexts, list[Seat]]) -> None:
     free, seats = case
 
-    outcome = conclude_votes(free, seats, RULES)
+    outcome = conclude_votes(free, seats, rules=RULES)
 
     for counts in (outcome.total, *outcome.segments):
         parts = (
@@ -90,9 +90,9 @@ def test_neither_the_order_of_pairs_nor_of_judges_matters(
     rng.shuffle(pairs)
     rng.shuffle(others)
 
-    shuffled = conclude_votes(replace(free, pairs=tuple(pairs)), others, RULES)
+    shuffled = conclude_votes(replace(free, pairs=tuple(pairs)), others, rules=RULES)
 
-    assert shuffled == conclude_votes(free, seats, RULES)
+    assert shuffled == conclude_votes(free, seats, rules=RULES)
     names = [seat.name for seat in others]
     assert plan_rest(pairs, names, seed=3) == plan_rest(free.pairs, sorted(names), seed=3)
     assert plan_sample(pairs, seed=3) == plan_sample(free.pairs, seed=3)
@@ -109,7 +109,10 @@ def test_exchanging_before_and_after_exchanges_the_preferences(
         for seat in seats
     ]
 
-    one, other = conclude_votes(free, seats, RULES), conclude_votes(free, mirrored, RULES)
+    one, other = (
+        conclude_votes(free, seats, rules=RULES),
+        conclude_votes(free, mirrored, rules=RULES),
+    )
 
     assert one.total.n_before_preferred == other.total.n_after_preferred
     assert one.total.n_dropped == other.total.n_dropped
@@ -124,7 +127,7 @@ def test_nothing_is_decided_by_fewer_than_two_accepted_judges_nor_without_their_
 ) -> None:
     free, seats = case
 
-    outcome = conclude_votes(free, seats, RULES)
+    outcome = conclude_votes(free, seats, rules=RULES)
 
     accepted = {judge.name for judge in outcome.judges if judge.is_accepted}
     for pair in outcome.pairs:

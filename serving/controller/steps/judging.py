@@ -63,6 +63,7 @@ async def judge_stage(
             context.judges,
             texts,
             rules=rules,
+            timeout_seconds=context.settings.gate_timeout_seconds,
             on_progress=lambda done, total: stages.progress("judge", done, total),
         ),
         is_for_all=False,
@@ -74,28 +75,32 @@ async def ask_judges(
     texts: FreeTexts,
     *,
     rules: ComparisonRules,
+    timeout_seconds: float,
     on_progress: OnProgress | None = None,
     **client_options: Any,
 ) -> JudgeOutcome:
     """Ask the judges, first for their self-consistency. Their failures are part of the outcome.
 
+    A judge that has not answered everything within `timeout_seconds` of the start does not count.
     `client_options` go to each `JudgeClient`.
     """
     seats = {judge.name: Seat(judge.name, judge.host, judge.model) for judge in judges}
     if len(judges) < MIN_JUDGES or not texts.pairs:
-        return conclude_votes(texts, list(seats.values()), rules)
+        return conclude_votes(texts, list(seats.values()), rules=rules)
     async with AsyncExitStack() as stack:
         clients = {
             judge.name: await stack.enter_async_context(JudgeClient(judge, **client_options))
             for judge in judges
         }
-        panel = _Panel(clients, seats, texts, on_progress)
+        panel = _Panel(
+            clients, seats, texts=texts, timeout_seconds=timeout_seconds, on_progress=on_progress
+        )
         sample = plan_sample(texts.pairs, seed=rules.seed)
         await panel.ask(dict.fromkeys(clients, sample))
         accepted = panel.accepted
         if len(accepted) >= MIN_ACCEPTED:
             await panel.ask(plan_rest(texts.pairs, accepted, seed=rules.seed))
-        return conclude_votes(texts, list(panel.seats.values()), rules)
+        return conclude_votes(texts, list(panel.seats.values()), rules=rules)
 
 
 class _Panel:
@@ -105,10 +110,14 @@ class _Panel:
         self,
         clients: Mapping[str, JudgeClient],
         seats: Mapping[str, Seat],
+        *,
         texts: FreeTexts,
+        timeout_seconds: float,
         on_progress: OnProgress | None,
     ) -> None:
         self.seats = dict(seats)
+        self._timeout_seconds = timeout_seconds
+        self._deadline = asyncio.get_running_loop().time() + timeout_seconds
         self._clients, self._on_progress = clients, on_progress
         self._pairs = {pair.case_id: pair for pair in texts.pairs}
         self._done = self._total = 0
@@ -128,9 +137,14 @@ class _Panel:
         seat = self.seats[name]
         asked = {question: self._messages(question) for question in questions}
         try:
-            choices = await self._clients[name].choose_all(asked, on_answer=self._count)
+            async with asyncio.timeout_at(self._deadline):
+                choices = await self._clients[name].choose_all(asked, on_answer=self._count)
         except JudgeCallError as exc:
             self.seats[name] = replace(seat, problem=f"{exc.code}: {exc.detail}")
+            return
+        except TimeoutError:
+            problem = f"judge_too_slow: not all was answered in {self._timeout_seconds:g} s"
+            self.seats[name] = replace(seat, problem=problem)
             return
         votes = {question: vote_of(choice, question) for question, choice in choices.items()}
         self.seats[name] = replace(seat, answers={**seat.answers, **votes})

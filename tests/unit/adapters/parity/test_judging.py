@@ -93,7 +93,7 @@ def test_two_of_three_decide() -> None:
         "c": {first: Vote.AFTER, second: Vote.TIE},
     }
 
-    outcome = conclude_votes(texts_of(*pairs), voted(pairs, votes), RULES)
+    outcome = conclude_votes(texts_of(*pairs), voted(pairs, votes), rules=RULES)
 
     assert [pair.decision for pair in outcome.pairs] == [Decision.BEFORE, Decision.DROPPED]
     assert outcome.total.n_dropped == 1
@@ -109,7 +109,7 @@ def test_of_two_accepted_judges_both_must_agree() -> None:
         "c": {first: Vote.INVALID, second: Vote.INVALID},
     }
 
-    outcome = conclude_votes(texts_of(*pairs), voted(pairs, votes), RULES)
+    outcome = conclude_votes(texts_of(*pairs), voted(pairs, votes), rules=RULES)
 
     assert outcome.n_accepted == 2
     assert [pair.decision for pair in outcome.pairs] == [Decision.AFTER, Decision.DROPPED]
@@ -121,7 +121,7 @@ def test_one_accepted_judge_decides_nothing() -> None:
     seats = agreed(pairs)
     seats = [seats[0], *(replace(other, problem="gone") for other in seats[1:])]
 
-    outcome = conclude_votes(texts_of(*pairs), seats, RULES)
+    outcome = conclude_votes(texts_of(*pairs), seats, rules=RULES)
 
     assert not outcome.is_usable
     assert outcome.total.n_dropped == 10
@@ -169,8 +169,8 @@ def test_a_preference_that_changes_with_the_order_is_no_vote() -> None:
 def test_a_loss_is_worse_only_where_it_is_proven() -> None:
     few, many = pairs_of(n_before=5), pairs_of(n_before=6)
 
-    unproven = conclude_votes(texts_of(*few), agreed(few), RULES)
-    proven = conclude_votes(texts_of(*many), agreed(many), RULES)
+    unproven = conclude_votes(texts_of(*few), agreed(few), rules=RULES)
+    proven = conclude_votes(texts_of(*many), agreed(many), rules=RULES)
 
     assert (unproven.worse_p, unproven.is_worse) == (1 / 32, False)
     assert (proven.worse_p, proven.is_worse) == (1 / 64, True)
@@ -180,7 +180,7 @@ def test_a_loss_is_worse_only_where_it_is_proven() -> None:
 def test_a_loss_within_the_margin_of_all_cases_is_none() -> None:
     pairs = pairs_of(n_before=6)
 
-    outcome = conclude_votes(texts_of(*pairs, n_equal=1_194), agreed(pairs), RULES)
+    outcome = conclude_votes(texts_of(*pairs, n_equal=1_194), agreed(pairs), rules=RULES)
 
     assert outcome.total.net_loss == RULES.margin
     assert outcome.is_worse is False
@@ -189,7 +189,7 @@ def test_a_loss_within_the_margin_of_all_cases_is_none() -> None:
 def test_equal_answers_need_no_judge() -> None:
     seats = [seat(name, {}) for name in "abc"]
 
-    outcome = conclude_votes(texts_of(n_equal=9), seats, RULES)
+    outcome = conclude_votes(texts_of(n_equal=9), seats, rules=RULES)
 
     assert outcome.is_usable
     assert (outcome.total.n_pairs, outcome.total.n_ties, outcome.total.n_asked) == (9, 9, 0)
@@ -199,7 +199,7 @@ def test_equal_answers_need_no_judge() -> None:
 def test_segments_add_up_to_the_total() -> None:
     pairs = (*pairs_of(2, 3, 1, segment="a"), *pairs_of(0, 4, 0, segment="b"))
 
-    outcome = conclude_votes(texts_of(*pairs, n_equal=2), agreed(pairs), RULES)
+    outcome = conclude_votes(texts_of(*pairs, n_equal=2), agreed(pairs), rules=RULES)
 
     by_name = {item.segment: item for item in outcome.segments}
     assert set(by_name) == {"a", "all", "b"}
@@ -209,7 +209,7 @@ def test_segments_add_up_to_the_total() -> None:
 
 def test_an_outcome_survives_being_kept() -> None:
     pairs = pairs_of(2, 3, 1)
-    outcome = conclude_votes(texts_of(*pairs), agreed(pairs), RULES)
+    outcome = conclude_votes(texts_of(*pairs), agreed(pairs), rules=RULES)
 
     kept = msgspec.msgpack.decode(msgspec.msgpack.encode(outcome), type=JudgeOutcome)
 
@@ -218,7 +218,7 @@ def test_an_outcome_survives_being_kept() -> None:
 
 def test_the_reports_part_has_every_vote_and_no_address() -> None:
     pairs = pairs_of(1, 1)
-    outcome = conclude_votes(texts_of(*pairs), agreed(pairs), RULES)
+    outcome = conclude_votes(texts_of(*pairs), agreed(pairs), rules=RULES)
 
     data = json.loads(json.dumps(outcome.to_json()))
 

@@ -22,7 +22,7 @@ def judge(outcome: JudgeOutcome | None, policy: GatePolicy = ASKS) -> Verdict:
 
 
 def outcome_of(texts: FreeTexts, seats: list[Seat]) -> JudgeOutcome:
-    return conclude_votes(texts, seats, ComparisonRules())
+    return conclude_votes(texts, seats, rules=ComparisonRules())
 
 
 def test_judges_that_prefer_the_answers_before_fail_a_version() -> None:
