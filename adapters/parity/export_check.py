@@ -14,7 +14,9 @@ from adapters.parity.protocol import BaseFacts, FinitenessReport, VerifyItem, Ve
 class Verifier(Protocol):
     """The part of `ReferenceClient` that is needed here."""
 
-    async def verify(self, adapter: Path | None, items: list[VerifyItem]) -> list[VerifyRow]:
+    async def verify(
+        self, adapter: Path | None, items: list[VerifyItem], *, against_base: bool = False
+    ) -> list[VerifyRow]:
         """Read answers with teacher forcing."""
         ...
 
@@ -43,7 +45,7 @@ async def check_export(
             VerifyItem(f"fingerprint-{index}", answer.prompt_token_ids, answer.token_ids)
             for index, answer in enumerate(answers)
         ]
-        rows = await client.verify(folder, items) if items else []
+        rows = await client.verify(folder, items, against_base=True) if items else []
         findings += judge_answers(
             answers,
             rows,

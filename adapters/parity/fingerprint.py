@@ -31,7 +31,8 @@ from adapters.parity.fingerprint_file import (
     TensorPrint,
     parse_tensor_name,
 )
-from adapters.parity.reference_forward import greedy, stop_ids_of
+from adapters.parity.reference_batches import Row
+from adapters.parity.reference_forward import greedy, score_rows, stop_ids_of
 from adapters.parity.reference_load import live_scalings
 from adapters.parity.reference_revision import base_revision, tensor_bytes
 
@@ -238,7 +239,29 @@ def _answers(
             ids = _prompt_ids(tokenizer, prompt)
             tokens, logprobs = greedy(adapted, ids, max_new_tokens, stop_ids=stops)
             answers.append(RecordedTokens(tuple(ids), tuple(tokens), tuple(logprobs)))
-    return answers
+        with _without_adapter(model):
+            bare = score_rows(adapted, [_row(answer) for answer in answers])
+    return [
+        msgspec.structs.replace(answer, base_logprobs=scored.token_logprobs)
+        for answer, scored in zip(answers, bare, strict=True)
+    ]
+
+
+def _row(answer: RecordedTokens) -> Row:
+    prompt, tokens = answer.prompt_token_ids, answer.token_ids
+    return Row((*prompt, *tokens), len(prompt) - 1, tokens)
+
+
+@contextmanager
+def _without_adapter(model: Any) -> Iterator[None]:
+    """The base alone. PEFT takes the adapter's gradients away and gives them to all of it again."""
+    learns = {weight: weight.requires_grad for weight in model.parameters()}
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for weight, flag in learns.items():
+            weight.requires_grad_(flag)
 
 
 @contextmanager

@@ -63,14 +63,14 @@ def _moves(
     for name, module in trained.items():
         home.setdefault(_trained_pair(module), name)
     moves = {}
-    for name, module in uploaded.items():
-        origin = home.get(_pair(module))
+    for name, found in uploaded.items():
+        origin = home.get(_pair(found))
         if origin is None:
             continue
         if name not in trained:
             is_moved = _layer_shift(name, origin) is not None
         else:
-            is_moved = _pair(module) != _trained_pair(trained[name])
+            is_moved = _pair(found) != _trained_pair(trained[name])
         if is_moved:
             moves[name] = origin
     return moves

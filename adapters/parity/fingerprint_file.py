@@ -67,6 +67,8 @@ class RecordedTokens(msgspec.Struct, frozen=True):
     prompt_token_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    base_logprobs: tuple[float, ...] = ()
+    """Of the same tokens without the adapter; empty in fingerprints of earlier versions."""
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -82,7 +84,10 @@ class Fingerprint(msgspec.Struct, frozen=True):
     @property
     def recorded_answers(self) -> list[RecordedAnswer]:
         """The answers, for `export_evidence.judge_answers`."""
-        return [RecordedAnswer(a.prompt_token_ids, a.token_ids, a.logprobs) for a in self.answers]
+        return [
+            RecordedAnswer(a.prompt_token_ids, a.token_ids, a.logprobs, a.base_logprobs)
+            for a in self.answers
+        ]
 
 
 class TensorPlace(NamedTuple):
@@ -133,6 +138,9 @@ def _check(fingerprint: Fingerprint) -> None:
             raise FingerprintInvalid(field=f"answers[{index}]", problem="no prompt")
         if len(answer.token_ids) != len(answer.logprobs):
             problem = "token_ids and logprobs have other lengths"
+            raise FingerprintInvalid(field=f"answers[{index}]", problem=problem)
+        if answer.base_logprobs and len(answer.base_logprobs) != len(answer.token_ids):
+            problem = "token_ids and base_logprobs have other lengths"
             raise FingerprintInvalid(field=f"answers[{index}]", problem=problem)
 
 

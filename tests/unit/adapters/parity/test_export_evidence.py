@@ -65,6 +65,37 @@ def test_values_that_are_not_finite_are_a_mismatch():
     assert finding.code == "export_answers_not_finite"
 
 
+def controlled(*, delta, floor, effect=1.0):
+    """Answers that are `delta` nats away now, where the base is `floor` away on the same tokens."""
+    answers = [
+        RecordedAnswer((1, n), (10, 11), (-0.5, -0.5), (-0.5 - effect, -0.5 - effect))
+        for n in range(4)
+    ]
+    rows = [
+        VerifyRow(
+            "a",
+            True,
+            answer.token_ids,
+            tuple(value - delta for value in answer.logprobs),
+            tuple(value - delta for value in answer.logprobs),
+            tuple(value - floor for value in answer.base_logprobs),
+        )
+        for answer in answers
+    ]
+    return [(f.code, f.is_mismatch) for f in judge_answers(answers, rows, dtypes=("bfloat16",))]
+
+
+def test_a_base_that_rounds_as_coarsely_excuses_answers_that_are_a_little_off():
+    assert controlled(delta=0.1, floor=0.08) == []
+    assert controlled(delta=0.1, floor=0.005) == [("export_answers_differ", True)]
+    assert controlled(delta=0.5, floor=0.08) == [("export_answers_differ", True)]
+
+
+def test_a_base_that_is_off_by_as_much_as_the_adapter_changes_leaves_the_question_open():
+    assert controlled(delta=0.4, floor=0.4) == [("export_answers_unclear", False)]
+    assert controlled(delta=0.01, floor=0.4) == []
+
+
 @pytest.mark.parametrize("answers", [[], [RecordedAnswer((1,), (), ())]])
 def test_without_answers_the_question_stays_open(answers):
     rows = [VerifyRow("f", True)] * len(answers)
@@ -94,7 +125,7 @@ class Verifier:
     delta: float = 0.0
     asked: list[VerifyItem] = field(default_factory=list)
 
-    async def verify(self, adapter, items):
+    async def verify(self, adapter, items, *, against_base=False):
         self.asked += items
         return [
             VerifyRow(

@@ -49,6 +49,20 @@ def test_hashes_are_over_the_bytes_that_save_pretrained_writes(base, tokenizer, 
             assert printed.shape == tuple(tensor.shape)
 
 
+def test_what_the_base_says_of_the_same_tokens_is_recorded_as_a_control(trained, base):
+    from adapters.parity.protocol import VerifyItem
+    from adapters.parity.reference import Reference
+
+    reference = Reference()
+    reference.load_base(str(base), "float32")
+    answers = read(trained).answers
+    items = [VerifyItem("a", answer.prompt_token_ids, answer.token_ids) for answer in answers]
+
+    for answer, row in zip(answers, reference.verify(None, items), strict=True):
+        assert answer.base_logprobs == pytest.approx(row.token_logprobs, abs=1e-4)
+        assert answer.base_logprobs != pytest.approx(answer.logprobs, abs=0.1)
+
+
 def test_patterns_and_rslora_give_each_module_its_own_scaling(base, tokenizer, tmp_path):
     model = live_adapter(base, use_rslora=True, rank_pattern={"q_proj": 16})
 
@@ -65,12 +79,16 @@ def test_the_model_is_left_as_it_was(base, tokenizer, tmp_path):
     model = live_adapter(base)
     model.train()
     model.base_model.model.lm_head.eval()
+    frozen = next(weight for name, weight in model.named_parameters() if "lora_A" in name)
+    frozen.requires_grad_(False)
+    learns = [weight.requires_grad for weight in model.parameters()]
     before = {name: item.clone() for name, item in model.state_dict().items()}
 
     record_fingerprint(model, tokenizer, PROMPTS, tmp_path)
 
     assert model.training
     assert not model.base_model.model.lm_head.training
+    assert [weight.requires_grad for weight in model.parameters()] == learns
     assert all(torch.equal(item, before[name]) for name, item in model.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 

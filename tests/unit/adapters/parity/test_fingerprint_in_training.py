@@ -30,8 +30,8 @@ class Standalone:
         self.reference = Reference()
         self.facts = self.reference.load_base(str(base), "float32")
 
-    async def verify(self, adapter, items):
-        return self.reference.verify(str(adapter), items)
+    async def verify(self, adapter, items, *, against_base=False):
+        return self.reference.verify(str(adapter), items, against_base)
 
     async def judge(self, folder: Path):
         alone = self.reference.check_finite(str(folder), [TokenizedPrompt("a", (5, 6, 7), 4)])

@@ -27,8 +27,8 @@ class Gate:
     base: Path
     reference: Reference = field(default_factory=Reference)
 
-    async def verify(self, adapter, items):
-        return self.reference.verify(str(adapter), items)
+    async def verify(self, adapter, items, *, against_base=False):
+        return self.reference.verify(str(adapter), items, against_base)
 
     def answers(self, adapter):
         told = {p.case_id: self.reference.generate(adapter, p.token_ids, 6) for p in PROMPTS}
