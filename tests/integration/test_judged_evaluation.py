@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from adapters.parity.judge_outcome import JudgeOutcome
+from adapters.results import ResultStore
 from bench.fixtures.base_model import tiny_base
 from serving.controller.lifecycle import State
 from serving.controller.registry.policies import PolicyScope
@@ -16,6 +18,7 @@ from serving.controller.registry.tables import SuiteRow
 from serving.controller.steps import candidate
 from tests.builders.gate_world import GateWorld, gate_world
 from tests.builders.random_adapters import random_adapter
+from tests.builders.steps_world import LEASE_SECONDS
 from tests.fakes.judges import KEY, FakeJudges, better
 from tests.fakes.served import served
 
@@ -79,11 +82,36 @@ async def prepare(world: GateWorld) -> None:
 async def push(world: GateWorld, folder: Path, seed: int) -> tuple[State, dict[str, Any]]:
     adapter = random_adapter(tiny_base(), folder / str(seed), seed=seed)
     version = await world.steps.upload(adapter, suite="acme/talk@1")
-    return await world.drive(version), await world.report(version)
+    try:
+        state = await world.drive(version)
+    except Killed:
+        world.steps.restart()
+        world.steps.clock.advance(LEASE_SECONDS + 1)
+        state = await world.drive(version)
+    return state, await world.report(version)
+
+
+class Killed(BaseException):
+    """kill -9, as far as the step is concerned."""
+
+
+def kill_once_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = ResultStore.keep
+
+    async def keep_and_die(store: ResultStore, key: str, result: Any) -> None:
+        await keep(store, key, result)
+        if isinstance(result, JudgeOutcome):
+            raise Killed
+
+    monkeypatch.setattr(ResultStore, "keep", keep_and_die)
 
 
 async def test_a_version_whose_answers_judges_like_less_than_the_live_ones_fails(
-    world: GateWorld, judges: FakeJudges, taste: Taste, tmp_path: Path
+    world: GateWorld,
+    judges: FakeJudges,
+    taste: Taste,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, report = await push(world, tmp_path, 1)
     # The first version answers as the standalone model does: there is nothing to ask.
@@ -92,6 +120,7 @@ async def test_a_version_whose_answers_judges_like_less_than_the_live_ones_fails
     assert judges.n_answered == {}
 
     taste.known = {case["answers"][0]["text"] for case in report["cases"]}
+    kill_once_judged(monkeypatch)
     second, report = await push(world, tmp_path, 2)
 
     assert second == State.FAILED
@@ -100,6 +129,8 @@ async def test_a_version_whose_answers_judges_like_less_than_the_live_ones_fails
     assert judge["before_name"] == "acme/support@1"
     assert judge["total"]["n_before_preferred"] == judge["total"]["n_asked"] >= 6
     assert [item["consistency"] for item in judge["judges"]] == [1.0, 1.0, 1.0]
+    # The controller was killed when it had heard the judges; nobody was asked again.
+    assert report["reused_stages"][-1] == "judge"
     assert judges.n_answered == dict.fromkeys(MODELS, 2 * judge["total"]["n_asked"])
     assert report["seconds_by_stage"]["judge"] > 0
     assert KEY not in json.dumps(report)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.parity.comparison import ComparisonRules
-from adapters.parity.judge_outcome import MIN_ACCEPTED, Decision, Vote
+from adapters.parity.gate_plan import measure
+from adapters.parity.judge_outcome import MIN_ACCEPTED, MIN_JUDGES, Decision, Vote
 from adapters.parity.judge_prompt import Choice, judge_messages, read_choice
 from adapters.parity.judging import (
     FreeTexts,
@@ -21,8 +22,12 @@ from adapters.parity.judging import (
     plan_sample,
     vote_of,
 )
+from adapters.parity.policy import GatePolicy
+from adapters.parity.verdict import VerdictKind, decide
+from tests.builders.parity_cases import inputs
 
 RULES = ComparisonRules()
+GOOD = measure(inputs())
 EXCHANGED = {Vote.BEFORE: Vote.AFTER, Vote.AFTER: Vote.BEFORE}
 
 
@@ -142,6 +147,22 @@ def test_nothing_is_decided_by_fewer_than_two_accepted_judges_nor_without_their_
         assert outcome.worse_p is not None
         assert outcome.worse_p <= RULES.alpha
         assert outcome.total.n_before_preferred > outcome.total.n_after_preferred
+
+
+@settings(deadline=None)
+@given(asked())
+def test_a_pass_with_judges_needs_judges_that_decided_and_do_not_prefer_the_past(
+    case: tuple[FreeTexts, list[Seat]],
+) -> None:
+    outcome = conclude_votes(*case, rules=RULES)
+
+    verdict = decide(replace(GOOD, judge=outcome), GatePolicy(use_judges=True))
+
+    assert (verdict.kind is VerdictKind.FAIL) == bool(outcome.is_worse)
+    if verdict.kind is VerdictKind.PASS:
+        assert len(outcome.judges) >= MIN_JUDGES
+        assert not outcome.pairs or outcome.n_accepted >= MIN_ACCEPTED
+        assert not outcome.pairs or outcome.total.n_dropped < len(outcome.pairs)
 
 
 @given(st.integers(1, 60), st.integers(0, 2**32))
