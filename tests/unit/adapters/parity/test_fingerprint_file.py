@@ -33,6 +33,19 @@ def test_a_fingerprint_is_read():
         ),
         ({"answers": [{"prompt_token_ids": [], "token_ids": [], "logprobs": []}]}, "answers[0]"),
         ({"answers": [{"prompt_token_ids": [1], "token_ids": [1], "logprobs": []}]}, "answers[0]"),
+        (
+            {
+                "answers": [
+                    {
+                        "prompt_token_ids": [1],
+                        "token_ids": [1],
+                        "logprobs": [-1.0],
+                        "base_logprobs": [-1.0, -2.0],
+                    }
+                ]
+            },
+            "answers[0]",
+        ),
         ({"answers": [GOOD["answers"][0]] * 65}, "answers"),
         ({"base": 3}, "$.base"),
     ],
