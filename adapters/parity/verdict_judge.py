@@ -50,9 +50,12 @@ def judge_notes(measured: Measurements) -> Iterator[Reason]:
     if outcome is None or outcome.is_missing:
         return
     if not outcome.total.n_pairs:
-        yield Reason("judged", "there is nothing to judge: no case without gold has two answers")
+        text = (
+            "there was nothing to judge: the suite has no free-text cases that both sides answered"
+        )
+        yield Reason("judged", text)
         return
-    if outcome.is_worse is not None:
+    if outcome.is_worse is False:
         yield Reason("judged", _counts(outcome))
     for judge in outcome.judges:
         if outcome.total.n_asked and not judge.is_accepted:
