@@ -21,6 +21,9 @@ _SEED = 1
 _MAX_TAIL = 1e-9
 """Share of the pairs at the lowest threshold that the count of equal signature values may drop;
 nothing beside what the bands miss (`Banding.miss_probability`)."""
+_BATCH = 256
+_BATCH_CHARACTERS = 1_000_000
+"""Documents that are signed, then looked up, together: each stage's tables stay in the cache."""
 _SLICE = 512
 """Shingles permuted at once: 512 x 256 values of 4 bytes stay in a core's cache."""
 
@@ -32,6 +35,16 @@ class _Best:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    line: int
+    text: str
+    """Normalised."""
+    keys: Keys
+    places: NDArray[np.int64]
+    """Of the keys that any indexed text has: their numbers."""
+
+
 class NearDuplicates:
     """Index `texts`, `read` documents in any order, then ask for the `matches`."""
 
@@ -39,6 +52,8 @@ class NearDuplicates:
         self._size, self._lowest = rules.shingle, rules.lowest
         self._texts = [normalise(text) for text in texts]
         self._best: dict[int, _Best] = {}
+        self._waiting: list[_Read] = []
+        self._n_waiting_characters = 0
         keys = [shingle_keys(text, self._size) for text in self._texts]
         self._sizes = np.array([len(item) for item in keys], np.int64)
         filled = self._sizes[self._sizes > 0]
@@ -67,23 +82,35 @@ class NearDuplicates:
 
     def read(self, line: int, text: str) -> None:
         """Let one document pass; of the same line any number of texts may come."""
+        read = self._prepare(line, text)
+        if read is None:
+            return
+        self._waiting.append(read)
+        self._n_waiting_characters += len(read.text)
+        if len(self._waiting) >= _BATCH or self._n_waiting_characters >= _BATCH_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting, self._n_waiting_characters = self._waiting, [], 0
+        signatures = [self._signer.sign(read.keys) for read in waiting]
+        for read, signature in zip(waiting, signatures, strict=True):
+            self._compare(self._candidates(signature), read)
+
+    def _prepare(self, line: int, text: str) -> _Read | None:
+        """None where no case can be as similar as `lowest`."""
         text = normalise(text)
         # Exact: two sets of n and m elements have at most min(n, m) / max(n, m).
         if len(text) < self._lowest * self._n_smallest:
-            return
+            return None
         keys = shingle_keys(text, self._size)
         n = len(keys)
         if not self._lowest * self._n_smallest <= n <= self._n_largest / self._lowest:
-            return
+            return None
         places = np.searchsorted(self._known, keys)
         places[places == len(self._known)] = 0
         places = places[self._known[places] == keys]
         # Exact as well: no case can share a shingle that none has.
-        if len(places) < self._lowest * n:
-            return
-        candidates = self._candidates(self._signer.sign(keys))
-        if len(candidates):
-            self._compare(candidates, places, n, line, text)
+        return _Read(line, text, keys, places) if len(places) >= self._lowest * n else None
 
     def matches(self) -> Iterator[tuple[int, int, float]]:
         """(index of the text, line, Jaccard) of each text's most similar document, by index.
@@ -91,6 +118,7 @@ class NearDuplicates:
         Of equally similar documents the first line. Only those at `rules.lowest` or above. The
         Jaccard is computed once more from the shingles themselves, not from their keys.
         """
+        self._flush()
         for number, best in sorted(self._best.items()):
             sets = (shingle_set(text, self._size) for text in (self._texts[number], best.text))
             exact = jaccard(*sets)
@@ -104,12 +132,12 @@ class NearDuplicates:
         """
         numbers = np.array(self._index.query(signature), np.int64)
         is_equal = self._low_bytes[numbers] == signature.hashvalues.astype(np.uint8)
-        alike: NDArray[np.int64] = numbers[is_equal.sum(axis=1) >= self._n_equal_at_least]
+        n_equal = is_equal.view(np.uint8).sum(axis=1, dtype=np.uint16)
+        alike: NDArray[np.int64] = numbers[n_equal >= self._n_equal_at_least]
         return alike
 
-    def _compare(
-        self, candidates: NDArray[np.int64], places: NDArray[np.int64], n: int, line: int, text: str
-    ) -> None:
+    def _compare(self, candidates: NDArray[np.int64], read: _Read) -> None:
+        n, places = len(read.keys), read.places
         sizes = self._sizes[candidates]
         at_most = np.minimum(len(places), sizes) / np.maximum(n, sizes)
         candidates = candidates[at_most >= self._lowest]
@@ -123,18 +151,18 @@ class NearDuplicates:
         n_both = np.add.reduceat(present, np.cumsum(sizes) - sizes)
         similar = n_both / (n + sizes - n_both)
         for place in np.flatnonzero(similar >= self._lowest).tolist():
-            self._keep(chosen[place], float(similar[place]), line, text)
+            self._keep(chosen[place], float(similar[place]), read)
 
-    def _keep(self, number: int, similarity: float, line: int, text: str) -> None:
+    def _keep(self, number: int, similarity: float, read: _Read) -> None:
         best = self._best.get(number)
-        if best is None or (-similarity, line) < (-best.jaccard, best.line):
-            self._best[number] = _Best(similarity, line, text)
+        if best is None or (-similarity, read.line) < (-best.jaccard, best.line):
+            self._best[number] = _Best(similarity, read.line, read.text)
 
 
 class Signer:
-    """MinHash signatures with datasketch's permutations, over keys that are hashes already.
+    """MinHash signatures by datasketch's permutations, of keys that are well mixed already.
 
-    `MinHash.update_batch` would hash them one by one in Python; the sums are the same.
+    `MinHash.update_batch` would take them one by one through Python, and mix them once more.
     """
 
     def __init__(self, num_perm: int) -> None:

@@ -119,3 +119,13 @@ def test_empty_texts_are_like_nothing() -> None:
 
 def test_a_huge_document_passes_without_being_signed() -> None:
     assert found(["a short question of one line"], ["z" * 5_000_000]) == {}
+
+
+def test_documents_are_found_wherever_in_a_batch_they_stand() -> None:
+    rng = random.Random(3)
+    texts = [random_text(rng, n_words=5) for _ in range(300)]
+    noise = "x" * 60_000
+
+    matches = found([*texts, noise], [item for text in texts for item in (text, noise)])
+
+    assert matches == {**{i: (2 * i + 1, 1.0) for i in range(300)}, 300: (2, 1.0)}
