@@ -30,6 +30,7 @@ from typing import Any
 from adapters.parity.comparison import ComparisonRules
 from adapters.parity.contamination import ContaminationReport
 from adapters.parity.distributions import (
+    PROBABILITIES,
     Distributions,
     Quantiles,
     effect_quantiles,
@@ -51,6 +52,9 @@ from adapters.parity.numeric import (
 from adapters.parity.protocol import EffectRow, VerifyItem
 from adapters.parity.reasons import Reason
 from adapters.parity.task_measure import NO_TASK, TaskInputs, TaskMeasurements, measure_task
+
+
+_P99 = PROBABILITIES.index(0.99)
 
 
 def plan_verification(answers: Sequence[CandidateAnswer]) -> list[VerifyItem]:
@@ -155,6 +159,8 @@ class Measurements:
     effect_nats: float | None
     """Mean |delta logprob|, adapter against base, over the answers' tokens (standalone side)."""
     effect_by_case: Mapping[str, float]
+    n_unexplained: int = 0
+    """Diverged positions whose margin neither a near-tie nor the candidate's own noise explains."""
     distributions: Distributions = field(default_factory=Distributions)
     task: TaskMeasurements = NO_TASK
     contamination: ContaminationReport | None = None
@@ -178,6 +184,7 @@ def measure(inputs: GateInputs) -> Measurements:
     poisoned = [row.case_id for row in inputs.effects if not row.is_finite]
     poisoned += [item.case_id for item in numbers if not item.is_finite]
     effect_by_case = _effects(inputs)
+    own = engine_quantiles(inputs.answers, inputs.rows)
     return Measurements(
         dtype=inputs.dtype,
         n_cases=len(inputs.case_ids),
@@ -191,8 +198,9 @@ def measure(inputs: GateInputs) -> Measurements:
         floor=inputs.floor,
         effect_nats=_mean_effect(inputs),
         effect_by_case=effect_by_case,
+        n_unexplained=_n_unexplained(numbers, own, tie_margin_nats=tie),
         distributions=Distributions(
-            candidate=engine_quantiles(inputs.answers, inputs.rows),
+            candidate=own,
             negative=inputs.floor.quantiles if inputs.floor else None,
             positive=effect_quantiles(inputs.rows),
         ),
@@ -203,6 +211,21 @@ def measure(inputs: GateInputs) -> Measurements:
         judge=inputs.judge,
         runner_notes=inputs.runner_notes,
     )
+
+
+def _n_unexplained(
+    numbers: Sequence[AnswerNumbers], own: Quantiles | None, *, tie_margin_nats: float
+) -> int:
+    """Divergences that noise does not explain.
+
+    Two logprobs that are each off by up to d change places only within a margin of 2 d. With large
+    logits, as strong adapters make them, rounding is coarser than the base's; d is therefore the
+    99th percentile of the candidate's own differences. Whether those are small enough at all is
+    judged by their mean.
+    """
+    noise = own[_P99] if own is not None else 0.0
+    explained = max(tie_margin_nats, 2.0 * noise)
+    return sum(margin > explained for item in numbers for margin in item.margins_nats)
 
 
 def _n_answered(inputs: GateInputs, *, n_repeats: int) -> int:

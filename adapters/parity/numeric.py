@@ -78,6 +78,8 @@ class AnswerNumbers:
     n_real_divergences: int
     """Positions that no near-tie explains."""
     is_finite: bool
+    margins_nats: tuple[float, ...] = ()
+    """Of every position that diverged, in order."""
 
     @property
     def is_same_answer(self) -> bool:
@@ -132,6 +134,7 @@ def measure_answer(
         divergence_margin_nats=row.margin(diverged[0]) if diverged else None,
         n_real_divergences=sum(row.margin(i) > tie_margin_nats for i in diverged),
         is_finite=True,
+        margins_nats=tuple(row.margin(i) for i in diverged),
     )
 
 

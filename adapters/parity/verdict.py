@@ -167,10 +167,13 @@ def _repeat_control(measured: Measurements, policy: GatePolicy) -> Iterator[Reas
 
 
 def _unexplained(measured: Measurements, policy: GatePolicy) -> Iterator[Reason]:
-    mean, real = measured.numeric.mean_delta_nats, measured.numeric.n_real_divergences
+    mean, unexplained = measured.numeric.mean_delta_nats, measured.n_unexplained
     allowed = policy.noise_factor * _floor_nats(measured)
-    if real:
-        text = f"{real} tokens are not the standalone model's choice, beyond near-ties"
+    if unexplained:
+        text = (
+            f"{unexplained} tokens are not the standalone model's choice, by margins that neither "
+            f"near-ties nor the candidate's own noise explain"
+        )
         yield Reason("real_divergences", text)
     if mean is not None and not mean <= allowed:
         text = f"mean difference {mean:.3g} nats is beyond {allowed:.3g}, without real divergences"

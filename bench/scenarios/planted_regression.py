@@ -32,6 +32,8 @@ _WORDS = (
     "stone", "water", "fire", "wood", "paper",
 )  # fmt: skip
 _RIGHT = dict(zip(_SIZES, _WORDS, strict=True))
+_NOISES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
+"""Of each tensor's own spread."""
 _STEPS, _BATCH, _RANK = 200, 32, 16
 _PROFILE = {
     "dtype": "float32",
@@ -139,6 +141,39 @@ def _shake(source: Path, folder: Path, *, scale: float) -> None:
     save_file(shaken, path, metadata={"format": "pt"})
 
 
+def _calm_noise(base: Path, source: Path, folder: Path) -> tuple[float, int]:
+    """Write the copy with the least noise of a few that changes answers; (scale, how many)."""
+    before = _answers(base, source)
+    for scale in _NOISES:
+        shutil.rmtree(folder, ignore_errors=True)
+        _shake(source, folder, scale=scale)
+        n_changed = sum(a != b for a, b in zip(before, _answers(base, folder), strict=True))
+        if n_changed:
+            return scale, n_changed
+    raise SystemExit("no noise changes an answer")
+
+
+def _answers(base: Path, adapter: Path) -> list[int]:
+    """The first greedy token of every case, by the standalone model."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    bare = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    causal: Any = PeftModel.from_pretrained(bare, adapter).eval().get_base_model()
+    found = []
+    for segment, n in _SIZES.items():
+        rows = [tokenizer(_prompt(segment, number)).input_ids for number in range(n)]
+        width = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        last = torch.tensor([len(row) - 1 for row in rows])
+        with torch.inference_mode():
+            hidden = causal.model(input_ids=ids).last_hidden_state[torch.arange(n), last]
+            found += causal.lm_head(hidden).argmax(-1).tolist()
+    return found
+
+
 def _show(name: str, report: dict[str, Any]) -> dict[str, Any]:
     live = (report["task"] or {}).get("live") or {}
     total = live.get("total") or {}
@@ -184,9 +219,6 @@ def _measure(
 def main() -> None:
     """Print the verdicts; exit 1 unless only the planted one FAILs, and by name."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--noise", type=float, default=0.12, help="relative to each tensor's spread"
-    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--reports", type=Path, help="keep the gate's reports in this folder")
     options = parser.parse_args()
@@ -196,11 +228,17 @@ def main() -> None:
         folders = {name: root / name for name in ("live", "planted", "noisy")}
         _train(base, _wrong_in(_ONCE_WRONG), folders["live"], seed=1)
         _train(base, _wrong_in(_PLANTED), folders["planted"], seed=2)
-        _shake(folders["live"], folders["noisy"], scale=options.noise)
+        scale, n_changed = _calm_noise(base, folders["live"], folders["noisy"])
+        print(f"noise of {scale:g} of each tensor's spread changes {n_changed} answers")
         with running_fleet(base, root / "fleet", profile=_PROFILE) as fleet:
             rows = _measure(fleet, folders, options.reports)
     if options.out:
-        options.out.write_text(json.dumps({"sizes": _SIZES, "rows": rows}, indent=2) + "\n")
+        options.out.write_text(
+            json.dumps(
+                {"sizes": _SIZES, "noise": scale, "n_changed": n_changed, "rows": rows}, indent=2
+            )
+            + "\n"
+        )
     _, planted, noisy = rows
     named = [reason for reason in planted["reasons"] if _PLANTED in reason["text"]]
     is_found = planted["verdict"] == "FAIL" and len(named) == len(planted["reasons"]) == 1

@@ -65,6 +65,7 @@ def measurements(draw: st.DrawFn) -> Measurements:
         floor=NoiseFloor("e", "r", floor_dtype, "s", draw(totals())) if has_floor else None,
         effect_nats=draw(maybe_nats),
         effect_by_case={},
+        n_unexplained=draw(st.sampled_from([0, 0, 0, 2])),
     )
 
 
@@ -110,7 +111,7 @@ def test_pass_needs_every_control_valid_and_nothing_undefined(measured: Measurem
     assert floor.totals.mean_delta_nats <= policy.max_floor_nats
     assert measured.numeric.mean_delta_nats is not None
     assert measured.numeric.n_tokens > 0
-    assert measured.numeric.n_real_divergences == 0
+    assert measured.n_unexplained == 0
     assert measured.effect_nats is not None
     assert measured.effect_nats >= policy.effect_factor * floor.totals.mean_delta_nats
     assert measured.effect_nats >= 10 * measured.numeric.mean_delta_nats / policy.noise_factor

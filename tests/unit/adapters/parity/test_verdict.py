@@ -124,6 +124,17 @@ def test_a_real_divergence_within_the_floor_is_inconclusive():
     assert codes(verdict) == {"real_divergences"}
 
 
+def test_the_candidates_own_noise_explains_a_margin_of_twice_its_size_and_no_more():
+    # A strong adapter makes large logits, and rounding is as coarse as they are large.
+    strong = {"dtype": "bfloat16", "floor": floor(delta=0.1, dtype="bfloat16")}
+
+    explained = judged(inputs(**strong, row={"delta": 0.2, "divergent": {2: 0.39}}))
+    unexplained = judged(inputs(**strong, row={"delta": 0.2, "divergent": {2: 0.41}}))
+
+    assert explained.kind is VerdictKind.PASS
+    assert codes(unexplained) == {"real_divergences"}
+
+
 def test_a_near_tie_does_not_stand_in_the_way():
     verdict = judged(inputs(dtype="bfloat16", row={"delta": 0.008, "divergent": {2: 0.2}}))
 
