@@ -24,8 +24,6 @@ from adapters.parity.protocol import VerifyRow
 MIN_MEAN_DELTA_NATS = 0.02
 """Training and gate run on other machines; TF32 on a GPU moves logprobs by some thousandths."""
 NOISE_FACTOR = 3.0
-TIE_FACTOR = 5.0
-"""Two logprobs that are each off by d nats in the mean differ by less than 5 d, nearly always."""
 
 
 class ExportStatus(StrEnum):
@@ -128,7 +126,7 @@ def judge_answers(
         return [ExportFinding("export_answers_absent", None, 0, None, text, is_mismatch=False)]
     coarsest = max((resolution_of(d) for d in dtypes), key=lambda item: item.mean_delta_nats)
     control = _control(answers, rows)
-    tie = max(coarsest.tie_margin_nats, 0.05, TIE_FACTOR * control.floor_nats)
+    tie = max(coarsest.tie_margin_nats, 0.05)
     numbers = []
     for index, (answer, row) in enumerate(zip(answers, rows, strict=True)):
         candidate = CandidateAnswer(
@@ -193,7 +191,8 @@ def _differences(
         yield ExportFinding(
             "export_answers_differ", None, mean, allowed, text, is_mismatch=not is_quantized
         )
-    elif sums.n_real_divergences:
+    elif sums.n_real_divergences and control.floor_nats <= plain:
+        # Where the base itself is off by more, single tokens of the adapter say nothing.
         text = f"{sums.n_real_divergences} recorded tokens are no longer chosen, beyond near-ties"
         yield ExportFinding(
             "export_tokens_differ", None, sums.n_real_divergences, 0, text, is_mismatch=False
