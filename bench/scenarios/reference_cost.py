@@ -135,7 +135,7 @@ class Record:
         self._out = out
 
     def add(self, **facts: Any) -> None:
-        self.facts.update(facts)
+        self.facts.update({key: value for key, value in facts.items() if key != "last"})
         print(self.facts["dtype"], facts, flush=True)
         if self._out:
             whole = {**self.facts, "rounds": self.rounds, "ratios": _ratios(self.rounds)}
@@ -182,9 +182,9 @@ def _ratios(rounds: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
     for way in ("one_by_one", "batched"):
         values = [row[way] / row["verify"] for row in rounds]
         ratios[way] = {
-            "median": statistics.median(values),
-            "min": min(values),
-            "max": max(values),
+            "median": round(statistics.median(values), 2),
+            "min": round(min(values), 2),
+            "max": round(max(values), 2),
         }
     return ratios
 
