@@ -53,7 +53,6 @@ from adapters.parity.protocol import EffectRow, VerifyItem
 from adapters.parity.reasons import Reason
 from adapters.parity.task_measure import NO_TASK, TaskInputs, TaskMeasurements, measure_task
 
-
 _P99 = PROBABILITIES.index(0.99)
 
 

@@ -18,7 +18,17 @@ from bench.fixtures.base_model import smol_base
 from bench.fixtures.tool_calls import ACME, held_out_cases, training_cases
 from bench.fleet import Fleet, running_fleet
 
-_COMPUTE = ("reference", "load", "candidate", "live", "noise", "verify", "continue")
+_COMPUTE = (
+    "reference",
+    "runner",
+    "load",
+    "candidate",
+    "live",
+    "noise",
+    "verify",
+    "continue",
+    "judge",
+)
 _PROFILE = {
     "gpu_slots": 4,
     "cpu_slots": 16,

@@ -94,7 +94,7 @@ def _columns(before: str, after: str, comparison: Json) -> list[Column]:
         Column("Segment"),
         Column(f"Before: {before}", "number side"),
         Column(f"After: {after}", "number side"),
-        Column(f"Δ and {confidence} interval, points", "number delta", "paired bootstrap, seeded"),
+        Column(f"Δ and {confidence} interval, points", "number delta", "of the paired difference"),
         Column("Around zero", "plot"),
         Column("Cases", "number"),
         Column("Worse / better", "number", "cases that only one side passed"),
@@ -213,7 +213,9 @@ def _legend(comparison: Json) -> Html:
         f"too small to be gated (fewer than {minimum or notation.UNDEFINED} cases); "
         "an arrow says that the interval goes on.",
     ]
-    if resamples:
+    if flag(comparison, "is_binary"):
+        sentences.append("Intervals: Tango's score interval of paired proportions.")
+    elif resamples:
         sentences.append(f"Intervals: paired bootstrap, {resamples} resamples.")
     if rate:
         sentences.append(f"A version that is no worse is blocked in at most {rate} of runs.")
