@@ -31,7 +31,7 @@ from serving.controller.gate_pace import Pace
 _KINDS = ("no gate", "gate that yields", "gate like a tenant")
 _STREAMS, _GATE_REQUESTS = 4, 4
 _PROFILE = {
-    "dtype": "bfloat16",
+    "dtype": "float32",
     "gpu_slots": 4,
     "cpu_slots": 16,
     "max_rank": 16,
