@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -103,6 +103,18 @@ class TenantEntry(msgspec.Struct, frozen=True):
     max_in_flight: int | None = None
 
 
+class EngineWishes(msgspec.Struct, frozen=True):
+    """Which adapters one engine shall prefer to keep; wishes, so traffic may still overrule them.
+
+    `hot`: kept in a slot as long as no batch needs the place, hottest first. `companions`: by
+    tenant, versions to bring into CPU memory when the first request of a burst arrives.
+    """
+
+    engine: str
+    hot: list[str] = []
+    companions: dict[str, list[str]] = {}
+
+
 class FleetSnapshot(msgspec.Struct, frozen=True):
     """The whole desired state, compiled from rows. A higher revision replaces a lower one."""
 
@@ -115,6 +127,8 @@ class FleetSnapshot(msgspec.Struct, frozen=True):
     aliases: list[AliasEntry] = []
     keys: list[KeyGrant] = []
     tenants: list[TenantEntry] = []
+    residency: list[EngineWishes] = []
+    """At most one per engine; engines that are left out keep nothing on purpose."""
     format: int = FORMAT
 
 
@@ -144,8 +158,17 @@ class VersionReport(msgspec.Struct, frozen=True):
     attempt: int = 0
 
 
+TTFT_BOUNDS_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds of TTFT and end-to-end time: from a small GPU model to a busy CPU one."""
+INTER_TOKEN_BOUNDS_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
+"""Upper bounds of the mean time between two tokens of one answer; doubling, arbitrary."""
+
+
 class AdapterCounts(msgspec.Struct, frozen=True):
-    """The engine's own counts for one version since the engine started."""
+    """The engine's own counts for one version since the engine started.
+
+    Evictions are LRU removals alone; `removals` were asked for, `failures` are loads that failed.
+    """
 
     name: str
     loads_disk: int = 0
@@ -155,6 +178,36 @@ class AdapterCounts(msgspec.Struct, frozen=True):
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    removals: int = 0
+    failures: int = 0
+    slot_seconds: float = 0.0
+    """Time in a slot, the present stay included."""
+    wait_seconds: float = 0.0
+    """Sum over its requests of the wait for CPU memory and for a slot."""
+    ttft: list[int] = []
+    """Requests by time to the first token: one count per `TTFT_BOUNDS_SECONDS`, one beyond."""
+    inter_token: list[int] = []
+    """Requests by mean inter-token time: as `ttft`, over `INTER_TOKEN_BOUNDS_SECONDS`."""
+
+
+class LoadTimes(msgspec.Struct, frozen=True):
+    """Loads from one source since the engine started, and their duration together."""
+
+    count: int
+    total_seconds: float
+
+
+class EngineMemory(msgspec.Struct, frozen=True):
+    """What the engine has really allocated, read from its own tensors.
+
+    Bytes are per rank of a tensor-parallel engine, as each GPU holds them.
+    """
+
+    slot_bytes: int
+    """All adapters' slots together, divided by their number."""
+    kv_bytes_per_token: int
+    kv_tokens: int
+    """Tokens that the whole KV cache holds."""
 
 
 class EngineReport(msgspec.Struct, frozen=True):
@@ -183,9 +236,61 @@ class EngineReport(msgspec.Struct, frozen=True):
     """Names in CPU memory, least recently used first."""
     hot: dict[str, int] = {}
     """Distinct adapters used within `1m`, `5m`, `1h`."""
+    hot_90: dict[str, int] = {}
+    """Size of the smallest set of adapters with 90 % of the requests in each of those windows."""
+    pinned: list[str] = []
+    """Of the wished-for hot adapters, those that the worker keeps in a slot at present."""
+    load_times: dict[str, LoadTimes] = {}
+    """By source: `disk`, `cache`."""
+    memory: EngineMemory | None = None
+    """None where the engine could not read it."""
+    trace_position: int = 0
+    """Number of events that this engine's access trace has ever held; see `TraceEvent`."""
     unhooked: dict[str, str] = {}
     """Hooks that could not be installed, and why; empty on a supported engine."""
     format: int = FORMAT
+
+
+class TraceKind(IntEnum):
+    """What an event of the access trace says."""
+
+    ADMITTED = 0
+    """A request was let in; its adapter is in CPU memory from here on."""
+    FINISHED = 1
+    """That request has ended; the token counts are known."""
+
+
+class TraceEvent(msgspec.Struct, frozen=True, array_like=True):
+    """One event of an engine's access trace, in the order in which it happened. No content.
+
+    Positions count from 0 for the first event that the ring ever held and never repeat, also over
+    restarts of the engine.
+    """
+
+    position: int
+    at: float
+    """Unix seconds."""
+    kind: TraceKind
+    adapter: str
+    """`acme/support@3`."""
+    request: int
+    """Position of the request's ADMITTED event."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ttft_seconds: float | None = None
+    is_gate: bool = False
+    """A request of the parity gate: it takes a slot like any other, and is nobody's traffic."""
+
+
+class TracePage(msgspec.Struct, frozen=True):
+    """Consecutive events from `first` on. `first` above what was asked for: older ones are gone."""
+
+    engine_id: str
+    first: int
+    next: int
+    """Where to go on; equal to the trace's end when nothing is left."""
+    end: int
+    events: list[TraceEvent] = []
 
 
 def derive_secret(cluster_secret: str, label: str) -> str:
