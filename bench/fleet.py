@@ -111,12 +111,12 @@ def running_fleet(
     profile: Mapping[str, Any],
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Fleet]:
-    """Start controller and engine in `folder` (new), and stop them at the end.
+    """Start controller and engine in `folder` (new, or of a stopped fleet), and stop them again.
 
     Raises:
         FleetFailed: not ready in time; the logs' last lines are in the text.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     profile_file = folder / "profile.yaml"
     profile_file.write_text(json.dumps(dict(profile)))
     ports = _free_ports(2)
