@@ -1,4 +1,4 @@
-"""Does the miss-ratio curve say what the engine counts, and does the recommended size keep its promise?
+"""Does the miss-ratio curve say what the engine counts, and is the recommended size as promised?
 
 A real engine with 40 adapters, 8 slots and 24 places in CPU memory takes a Zipf trace of 2,000
 requests one after the other, then another one with four in flight. The loads that the controller's
