@@ -24,8 +24,12 @@ from serving.controller.notifier import Notifier
 from serving.controller.registry.repository import Repository
 from serving.controller.routes import (
     adapters,
+    capacity,
+    dashboard,
+    engine_trace,
     engines,
     events,
+    fleet_health,
     internal,
     operations,
     policies,
@@ -47,9 +51,13 @@ ROUTERS = (
     versions.uploads_router,
     versions.router,
     engines.router,
+    fleet_health.router,
+    capacity.router,
+    engine_trace.router,
     events.router,
     internal.router,
     operations.router,
+    dashboard.router,
 )
 
 

@@ -13,6 +13,7 @@ ControllerError
 │   └── IdempotencyConflict      one Idempotency-Key, two different requests
 ├── RequestInvalid               a request that does not have the documented form
 ├── LimitExceeded                a count over a stated limit
+├── TraceUnavailable             an engine did not hand out its access trace
 ├── UploadError
 │   ├── UploadMalformed          not the multipart form that the API documents
 │   └── UploadsBusy              more uploads at once than allowed; try again
@@ -156,6 +157,16 @@ class LimitExceeded(ControllerError):
 
     def __init__(self, *, what: str, limit: int) -> None:
         super().__init__(what=what, limit=limit)
+
+
+class TraceUnavailable(ControllerError):
+    """An engine did not hand out its access trace; it may be unreachable. Nothing is concluded."""
+
+    code = "trace_unavailable"
+    title = "The engine's access trace cannot be had now."
+
+    def __init__(self, *, engine: str, reason: str) -> None:
+        super().__init__(engine=engine, reason=reason)
 
 
 class UploadError(ControllerError):

@@ -36,6 +36,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.LimitExceeded: HTTPStatus.CONFLICT,
     errors.RequestInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TraceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UploadError: HTTPStatus.BAD_REQUEST,
     errors.UploadsBusy: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.RegistryError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from serving.controller.registry.audit import Audit
+from serving.controller.registry.capacity import Capacity
 from serving.controller.registry.fleet import Fleet
 from serving.controller.registry.policies import Policies
 from serving.controller.registry.rechecks import Rechecks
@@ -30,6 +31,7 @@ class Repository:
         self.audit = Audit(self.sessions)
         self.policies = Policies(self.sessions)
         self.rechecks = Rechecks(self.sessions)
+        self.capacity = Capacity(self.sessions)
 
     async def prepare(self) -> None:
         """Bring the schema up to date, alone among replicas; needed once before use.

@@ -1,13 +1,12 @@
-"""/v1/engines and /v1/capacity: what the engines themselves reported, never an estimate."""
+"""/v1/engines: what the engines themselves reported, never an estimate."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from fastapi import APIRouter, Response
 
-from serving.contract import EngineReport
 from serving.controller.auth import Admin, Context
 from serving.controller.context import ControllerContext
 from serving.controller.errors import NotFound
@@ -50,19 +49,6 @@ async def forget_engine(engine_id: str, context: Context, caller: Admin) -> Resp
     return Response(status_code=204)
 
 
-@router.get("/capacity")
-async def show_capacity(context: Context, _caller: Admin) -> dict[str, Any]:
-    """Slots, residency, loads, evictions and hot adapters, per reachable engine."""
-    engines = await context.repository.fleet.engines()
-    reachable = [e for e in engines if engine_state(e, context) != "unreachable"]
-    return {
-        "engines": [_capacity(engine.report) for engine in reachable],
-        "unreachable": sorted(
-            e.report.engine_id for e in engines if engine_state(e, context) == "unreachable"
-        ),
-    }
-
-
 def _shown(engine: ObservedEngine, context: ControllerContext) -> EngineOut:
     return EngineOut(
         id=engine.report.engine_id,
@@ -70,23 +56,3 @@ def _shown(engine: ObservedEngine, context: ControllerContext) -> EngineOut:
         seen_at=engine.seen_at,
         report=msgspec.to_builtins(engine.report),
     )
-
-
-def _capacity(report: EngineReport) -> dict[str, Any]:
-    counts = report.counts
-    return {
-        "engine": report.engine_id,
-        "gpu_slots": report.gpu_slots,
-        "cpu_slots": report.cpu_slots,
-        "active": report.active,
-        "cached": report.cached,
-        "hot": report.hot,
-        "loads_disk": sum(count.loads_disk for count in counts),
-        "loads_cache": sum(count.loads_cache for count in counts),
-        "evictions_slot": sum(count.evictions_slot for count in counts),
-        "evictions_cache": sum(count.evictions_cache for count in counts),
-        "adapters": [
-            msgspec.to_builtins(count)
-            for count in sorted(counts, key=lambda count: (-count.requests, count.name))
-        ],
-    }

@@ -1,0 +1,67 @@
+"""One engine's report as the capacity API shows it. Pure."""
+
+from __future__ import annotations
+
+import heapq
+
+import msgspec
+
+from serving.contract import AdapterCounts, EngineReport
+from serving.controller.capacity.schemas import (
+    CurveOut,
+    EngineCapacityOut,
+    LoadSecondsOut,
+    MemoryOut,
+    TraceOut,
+)
+
+MAX_ADAPTERS = 1000
+"""Counts shown per engine; `/v1/capacity/adapters` pages through all."""
+
+
+def engine_view(
+    report: EngineReport, *, trace: TraceOut | None = None, curve: CurveOut | None = None
+) -> EngineCapacityOut:
+    """Slots, residency, counts and memory as the engine reported them, with its trace's curve."""
+    sums = {name: sum(getattr(count, name) for count in report.counts) for name in _SUMS}
+    unread = TraceOut(position=report.trace_position, next=None, lag_events=None, lost_events=0)
+    return EngineCapacityOut(
+        engine=report.engine_id,
+        gpu_slots=report.gpu_slots,
+        cpu_slots=report.cpu_slots,
+        max_rank=report.max_rank,
+        active=report.active,
+        cached=report.cached,
+        pinned=report.pinned,
+        hot=report.hot,
+        hot_90=report.hot_90,
+        **sums,
+        adapters=[msgspec.to_builtins(count) for count in _busiest(report.counts)],
+        memory=_memory(report),
+        load_seconds=LoadSecondsOut(**mean_load_seconds(report)),
+        trace=trace or unread,
+        curve=curve,
+    )
+
+
+_SUMS = (
+    "loads_disk", "loads_cache", "evictions_slot", "evictions_cache", "removals", "failures",
+)  # fmt: skip
+
+
+def mean_load_seconds(report: EngineReport) -> dict[str, float | None]:
+    """Mean duration of a load by source, `disk` and `cache`; None where none happened."""
+    means: dict[str, float | None] = {}
+    for source in ("disk", "cache"):
+        times = report.load_times.get(source)
+        means[source] = times.total_seconds / times.count if times and times.count else None
+    return means
+
+
+def _busiest(counts: list[AdapterCounts]) -> list[AdapterCounts]:
+    return heapq.nsmallest(MAX_ADAPTERS, counts, key=lambda count: (-count.requests, count.name))
+
+
+def _memory(report: EngineReport) -> MemoryOut | None:
+    memory = report.memory
+    return None if memory is None else MemoryOut(**msgspec.to_builtins(memory))
