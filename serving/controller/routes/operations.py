@@ -1,4 +1,4 @@
-"""/healthz, /readyz, /metrics, /dashboard: open to all, so they name no tenant and no adapter."""
+"""/healthz, /readyz, /metrics: open to all, so they name no tenant and no adapter."""
 
 from __future__ import annotations
 
@@ -8,22 +8,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from adapters.parity.report_page import STYLE_HASH
 from serving.contract import EngineReport, VersionState
 from serving.controller.auth import Context
-from serving.controller.dashboard import load_asset
-from serving.controller.errors import NotFound, RegistryUnavailable
+from serving.controller.errors import RegistryUnavailable
 from serving.controller.routes.engines import engine_state
 
 router = APIRouter(tags=["operations"])
-
-_PAGE_HEADERS = {
-    # A report that is opened from the page inherits its policy, so its style is named by its hash.
-    "Content-Security-Policy": f"default-src 'self'; style-src 'self' '{STYLE_HASH}'; "
-    "frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 @router.get("/healthz")
@@ -67,19 +57,3 @@ async def metrics(context: Context) -> Response:
 def _count_outages(report: EngineReport) -> int:
     is_out = (VersionState.FAILED, VersionState.QUARANTINED)
     return sum(item.state in is_out for item in report.versions)
-
-
-@router.get("/dashboard", include_in_schema=False)
-async def dashboard() -> Response:
-    """The page; it asks for a token and reads the API with it."""
-    return await dashboard_asset("index.html")
-
-
-@router.get("/dashboard/{name}", include_in_schema=False)
-async def dashboard_asset(name: str) -> Response:
-    """One of the page's files."""
-    asset = load_asset(name)
-    if asset is None:
-        raise NotFound(kind="file", name=name)
-    body, media_type = asset
-    return Response(body, media_type=media_type, headers=_PAGE_HEADERS)
