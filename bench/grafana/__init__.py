@@ -1,0 +1,1 @@
+"""The Grafana dashboards under helm/loraplane/dashboards, written from typed panels."""
