@@ -154,7 +154,9 @@ def _repeat_control(measured: Measurements, policy: GatePolicy) -> Iterator[Reas
     repeats = measured.repeats
     agreement = repeats.token_agreement
     if repeats.n_repeats < policy.min_repeats or agreement is None:
-        text = f"{repeats.n_repeats} repeats, {policy.min_repeats} are needed"
+        # One alone has nothing to be compared with, whatever the policy asks for.
+        needed = max(2, policy.min_repeats)
+        text = f"{repeats.n_repeats} comparable repeats, {needed} are needed (setting gate_repeats)"
         yield Reason("repeats_undefined", text)
         return
     allowed = policy.noise_factor * _floor_disagreement(measured)

@@ -181,6 +181,7 @@ def test_one_repeat_says_nothing_about_determinism():
 
     assert verdict.kind is VerdictKind.INCONCLUSIVE
     assert codes(verdict) == {"repeats_undefined"}
+    assert "2 are needed" in verdict.reasons[0].text
 
 
 def test_repeats_that_disagree_are_inconclusive():
