@@ -7,6 +7,7 @@ import msgspec
 from serving.contract import (
     AliasEntry,
     ArtifactFile,
+    EngineWishes,
     FleetSnapshot,
     KeyGrant,
     Probe,
@@ -53,7 +54,23 @@ def compile_snapshot(
             TenantEntry(tenant=row.id, max_in_flight=row.max_in_flight)
             for row in sorted(rows.tenants, key=lambda row: row.id)
         ],
+        residency=_residency(rows, {v.id for v in versions if v.state != State.EVALUATING}),
     )
+
+
+def _residency(rows: SnapshotRows, served: set[str]) -> list[EngineWishes]:
+    """Wishes for what is served alone: a version may have left since they were computed."""
+    wishes = []
+    for row in sorted(rows.wishes, key=lambda row: row.engine_id):
+        companions = {
+            tenant: kept
+            for tenant, names in sorted(row.companions.items())
+            if (kept := [name for name in names if name in served])
+        }
+        hot = [name for name in row.hot if name in served]
+        if hot or companions:
+            wishes.append(EngineWishes(engine=row.engine_id, hot=hot, companions=companions))
+    return wishes
 
 
 def _entry(row: VersionRow) -> VersionEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 
 import msgspec
@@ -10,6 +11,11 @@ from sqlalchemy import or_, select
 from serving.contract import EngineReport
 from serving.controller.errors import NotFound
 from serving.controller.lifecycle import SERVING_STATES, State
+from serving.controller.registry.capacity_samples import (
+    HISTORY_SECONDS,
+    drop_mark,
+    keep_sample,
+)
 from serving.controller.registry.outages import audit_outages
 from serving.controller.registry.tables import (
     AdapterRow,
@@ -19,6 +25,7 @@ from serving.controller.registry.tables import (
     KeyRow,
     TenantRow,
     VersionRow,
+    WishesRow,
 )
 from serving.controller.registry.transactions import FLEET, Sessions, Unit
 
@@ -32,6 +39,7 @@ class SnapshotRows:
     keys: list[KeyRow] = field(default_factory=list)
     versions: list[VersionRow] = field(default_factory=list)
     aliases: list[AliasRow] = field(default_factory=list)
+    wishes: list[WishesRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Fleet:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        self._observed: dict[tuple[str, str], ObservedEngine] = {}
 
     async def revision(self) -> int:
         """The snapshot's present revision."""
@@ -73,12 +82,14 @@ class Fleet:
             keys = await session.execute(select(KeyRow).where(KeyRow.revoked_at.is_(None)))
             versions = await session.execute(select(VersionRow).where(held))
             aliases = await session.execute(select(AliasRow))
+            wishes = await session.execute(select(WishesRow))
             return SnapshotRows(
                 revision=revision.scalar_one(),
                 tenants=list(tenants.scalars()),
                 keys=list(keys.scalars()),
                 versions=list(versions.scalars()),
                 aliases=list(aliases.scalars()),
+                wishes=list(wishes.scalars()),
             )
 
     async def adapters(self, *, tenant_id: str | None = None) -> list[AdapterRow]:
@@ -109,10 +120,13 @@ class Fleet:
         async with self._sessions.read() as session:
             return list((await session.execute(query)).scalars())
 
-    async def record_report(self, report: EngineReport) -> bool:
-        """Keep an engine's report, and audit what it newly could not serve.
+    async def record_report(
+        self, report: EngineReport, *, history_seconds: float = HISTORY_SECONDS
+    ) -> bool:
+        """Keep an engine's report, a sample of its counts, and audit what it newly cannot serve.
 
-        False: it is of an earlier life of the engine, and dropped.
+        Samples older than `history_seconds` go. False: it is of an earlier life of the engine, and
+        dropped.
         """
 
         async def work(unit: Unit) -> bool:
@@ -125,19 +139,28 @@ class Fleet:
             else:
                 before = msgspec.convert(row.report, EngineReport)
             row.report, row.seen_at = msgspec.to_builtins(report), unit.now
+            row.report_token = secrets.token_hex(8)
+            await keep_sample(unit, row, report, history_seconds=history_seconds)
             await audit_outages(unit, before, report)
             return True
 
         return await self._sessions.write(work)
 
     async def engines(self) -> list[ObservedEngine]:
-        """Every engine that ever reported and was not forgotten, by id."""
+        """Every engine that ever reported and was not forgotten, by id.
+
+        A report that this process has read before is not read and parsed again.
+        """
+        present = select(EngineRow.id, EngineRow.report_token).order_by(EngineRow.id)
         async with self._sessions.read() as session:
-            rows = (await session.execute(select(EngineRow).order_by(EngineRow.id))).scalars()
-            return [
-                ObservedEngine(msgspec.convert(row.report, EngineReport), row.seen_at)
-                for row in rows
-            ]
+            tokens = [(row[0], row[1]) for row in await session.execute(present)]
+            unread = [item[0] for item in tokens if not item[1] or item not in self._observed]
+            query = select(EngineRow).where(EngineRow.id.in_(unread))
+            rows = (await session.execute(query)).scalars().all() if unread else ()
+        known = {item: self._observed[item] for item in tokens if item in self._observed}
+        known |= {(row.id, row.report_token): _observed(row) for row in rows}
+        self._observed = known
+        return [known[item] for item in tokens]
 
     async def forget_engine(self, engine_id: str, *, actor: str) -> None:
         """An operator says that this engine is gone for good.
@@ -151,6 +174,14 @@ class Fleet:
             if row is None:
                 raise NotFound(kind="engine", name=engine_id)
             await unit.session.delete(row)
+            await drop_mark(unit, engine_id)
+            if (wishes := await unit.session.get(WishesRow, engine_id)) is not None:
+                await unit.session.delete(wishes)
+                unit.bump()
             unit.audit("forget_engine", engine_id, actor=actor)
 
         await self._sessions.write(work)
+
+
+def _observed(row: EngineRow) -> ObservedEngine:
+    return ObservedEngine(msgspec.convert(row.report, EngineReport), row.seen_at)

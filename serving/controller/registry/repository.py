@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from serving.controller.registry.audit import Audit
 from serving.controller.registry.capacity import Capacity
+from serving.controller.registry.capacity_samples import CapacitySamples
 from serving.controller.registry.fleet import Fleet
 from serving.controller.registry.policies import Policies
 from serving.controller.registry.rechecks import Rechecks
+from serving.controller.registry.residency import Residency
 from serving.controller.registry.tenants import Tenants
 from serving.controller.registry.transactions import Sessions
 from serving.controller.registry.versions import Versions
@@ -32,6 +34,8 @@ class Repository:
         self.policies = Policies(self.sessions)
         self.rechecks = Rechecks(self.sessions)
         self.capacity = Capacity(self.sessions)
+        self.samples = CapacitySamples(self.sessions)
+        self.residency = Residency(self.sessions)
 
     async def prepare(self) -> None:
         """Bring the schema up to date, alone among replicas; needed once before use.

@@ -58,6 +58,11 @@ class FleetRow(Base):
     revision: Mapped[int] = mapped_column(default=0)
     """Bumped in the same transaction as every change of the snapshot's content."""
     audit_sequence: Mapped[int] = mapped_column(default=0)
+    residency_mode: Mapped[str | None] = mapped_column(String(16))
+    """`auto` or `off`; None: never set, so the controller's setting holds."""
+    residency_owner: Mapped[str | None]
+    """The one controller process that computes residency wishes, until the lease ends."""
+    residency_until: Mapped[float | None]
 
 
 class TenantRow(Base):
@@ -259,6 +264,42 @@ class EngineRow(Base):
     """`serving.contract.EngineReport` as JSON."""
     seen_at: Mapped[float]
     first_seen_at: Mapped[float]
+    report_token: Mapped[str] = mapped_column(String(32), server_default="")
+    """Another one with every report: tells a reader whether it has seen this one."""
+    sample_bucket: Mapped[int | None]
+    """Number of the sampling interval in which it last reported; see `capacity.sampling`."""
+
+
+class CapacityMarkRow(Base):
+    """What an engine had counted when its last sample was taken."""
+
+    __tablename__ = "capacity_marks"
+    engine_id: Mapped[str] = mapped_column(primary_key=True)
+    mark: Mapped[str] = mapped_column(Text)
+    """`capacity.sampling.Mark` as JSON."""
+
+
+class CapacitySampleRow(Base):
+    """What one engine counted within one sampling interval."""
+
+    __tablename__ = "capacity_samples"
+    engine_id: Mapped[str] = mapped_column(primary_key=True)
+    bucket: Mapped[int] = mapped_column(primary_key=True, index=True)
+    """Start of the interval, Unix seconds."""
+    sample: Mapped[str] = mapped_column(Text)
+    """`capacity.sampling.Sample` as JSON; text, because many are read at once."""
+
+
+class WishesRow(Base):
+    """Which adapters one engine shall prefer to keep."""
+
+    __tablename__ = "residency_wishes"
+    engine_id: Mapped[str] = mapped_column(primary_key=True)
+    hot: Mapped[list[str]]
+    """Hottest first."""
+    companions: Mapped[Json]
+    """Tenant -> names to bring into CPU memory when its burst begins."""
+    changed_at: Mapped[float]
 
 
 class NoiseFloorRow(Base):
