@@ -180,6 +180,16 @@ class ControllerSettings(_FromEnvironment):
         "auto",
         "Where the standalone reference computes: cpu, cuda, or auto (a GPU where the controller sees one).",
     )
+    capacity_poll_seconds: float = _setting(
+        5.0, "Pause between two looks at the engines' access traces, in seconds."
+    )
+    capacity_history_seconds: float = _setting(
+        86_400.0, "How long samples of the engines' counts are kept for history, in seconds."
+    )
+    residency_mode: str = _setting(
+        "auto",
+        "Whether hot adapters are kept in their slots on purpose: auto or off. Holds until `loraplane capacity residency` says otherwise.",
+    )
     deployment_key: str | None = _setting(
         None,
         "Bearer key for the standalone deployments that policies with runner: openai name.",
@@ -241,6 +251,14 @@ class EngineSettings(_FromEnvironment):
     probe_interval_seconds: float = _setting(
         600.0,
         "About how often each proven version in memory is asked its load probe again, in seconds, one at a time; also soon after its bytes were read from disk again. 0: at its first load alone.",
+    )
+    trace_events: int = _setting(
+        1_000_000,
+        "Events that the engine's access trace holds, two per request, 40 bytes of disk each; older ones are overwritten. 0: no trace, and no capacity advice.",
+    )
+    metrics_max_adapters: int = _setting(
+        500,
+        "Adapters with series of their own on the engine's /metrics; what is beyond is counted as `other`.",
     )
     without_hooks: str = _setting(
         "",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from http import HTTPStatus
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from serving.contract import (
     EngineReport,
     FleetSnapshot,
     Role,
+    TracePage,
     derive_secret,
+    engine_token,
     gate_key,
 )
 from serving.engine import resolution
@@ -35,8 +39,10 @@ from serving.engine.resolution import (
 )
 from serving.engine.scope import RequestRefused, RequestScope
 from serving.engine.tenancy import open_door
+from serving.engine.trace import AccessTrace, TraceUnavailable
 from serving.settings import EngineSettings
 
+_log = structlog.get_logger(__name__)
 _SHOWN_MODEL_CHARACTERS = 200
 
 
@@ -70,6 +76,9 @@ class EngineRuntime:
         self._settings, self._port = settings, port
         self._pepper = derive_secret(secret, "key hash").encode()
         self._gate_key_hash = self.hash_key(gate_key(secret))
+        self._engine_token = engine_token(secret).encode()
+        self.trace = _open_trace(settings)
+        """None where it is turned off, or the disk refuses."""
         self._description = port.describe()
         self.table: Table | None = None
         """The followed snapshot; None before the first."""
@@ -124,6 +133,9 @@ class EngineRuntime:
         self.drain()
         await self.agent.stop()
         await self.admission.stop()
+        if self.trace is not None:
+            self.trace.close()
+            self.trace = None
 
     def drain(self) -> None:
         """Turn new requests away; those in flight go on."""
@@ -170,9 +182,28 @@ class EngineRuntime:
             lease = self.admission.lease_resident(answer.entry.name)
             if lease is None:
                 lease = await self._bring_in(answer)
-            scope.release = lease.release
+            scope.release = self._admitted(scope, answer.entry.name, lease)
             self.metrics.used(answer.entry.name)
         scope.asked_model, scope.answer = model, answer
+
+    def _admitted(self, scope: RequestScope, name: str, lease: Lease) -> Callable[[], None]:
+        """Write it down; returns what ends lease and trace together, once."""
+        trace = self.trace
+        if trace is None:
+            return lease.release
+        position = trace.admitted(name, at=time.time(), is_gate=scope.is_gate)
+        is_open = True
+
+        def release() -> None:
+            nonlocal is_open
+            if is_open:
+                is_open = False
+                trace.finished(
+                    position, name, at=time.time(), usage=scope.usage(), is_gate=scope.is_gate
+                )
+            lease.release()
+
+        return release
 
     def _resolve(self, scope: RequestScope, model: str | None) -> Resolved | BaseModel:
         if self.table is None:
@@ -235,6 +266,18 @@ class EngineRuntime:
         wanted = self._settings.metrics_token
         return not wanted or hmac.compare_digest(wanted.encode(), token.encode())
 
+    def is_engine_token(self, token: str) -> bool:
+        """Whether this bearer is the controller."""
+        return hmac.compare_digest(self._engine_token, token.encode())
+
+    async def trace_page(self, after: int, limit: int) -> TracePage | None:
+        """Events of the access trace; None where this engine keeps none."""
+        if self.trace is None:
+            return None
+        return await asyncio.to_thread(
+            self.trace.page, self._settings.engine_id, after=after, limit=limit
+        )
+
     async def refresh_facts(self) -> None:
         """Read the worker's counts again."""
         self.metrics.facts = await self._port.observe()
@@ -263,6 +306,7 @@ class EngineRuntime:
             active=list(facts.active),
             cached=list(facts.cached),
             hot=self.metrics.hot(),
+            trace_position=0 if self.trace is None else self.trace.end,
             unhooked=dict(about.unhooked),
         )
 
@@ -294,6 +338,17 @@ def set_runtime(runtime: EngineRuntime | None) -> None:
 def get_runtime() -> EngineRuntime | None:
     """The process's runtime; None before `compat` has made it."""
     return _runtime
+
+
+def _open_trace(settings: EngineSettings) -> AccessTrace | None:
+    if settings.trace_events <= 0:
+        return None
+    try:
+        return AccessTrace(settings.engine_dir / "trace", capacity=settings.trace_events)
+    except TraceUnavailable as exc:
+        # Tenants' requests are worth more than knowing of them.
+        _log.error("this engine keeps no access trace", reason=str(exc))
+        return None
 
 
 def _http_link(settings: EngineSettings, secret: str) -> Link | None:

@@ -11,8 +11,9 @@ from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Protocol
 
-from serving.contract import KeyGrant
+from serving.contract import KeyGrant, TracePage
 from serving.engine.resolution import SCOPE_GATE, BaseModel, Resolved, Table
+from serving.engine.trace import Usage
 
 
 class RequestRefused(Exception):
@@ -44,6 +45,7 @@ class RequestScope:
         "grant",
         "release",
         "retry_after_seconds",
+        "usage",
     )
 
     def __init__(self, grant: KeyGrant) -> None:
@@ -56,6 +58,8 @@ class RequestScope:
         self.retry_after_seconds: int | None = None
         self.extra_headers: dict[bytes, str] = {}
         """For the answer."""
+        self.usage: Callable[[], Usage] = Usage
+        """What the request has taken so far, as the engine counted it; read when it has ended."""
 
     @property
     def is_gate(self) -> bool:
@@ -116,6 +120,14 @@ class Door(Protocol):
 
     async def refresh_facts(self) -> None:
         """Read the worker's counts again before they are scraped."""
+        ...
+
+    def is_engine_token(self, token: str) -> bool:
+        """Whether this bearer is the controller: `contract.engine_token`."""
+        ...
+
+    async def trace_page(self, after: int, limit: int) -> TracePage | None:
+        """Events of the access trace; None where this engine keeps none."""
         ...
 
     def count_rejection(self, reason: str) -> None:

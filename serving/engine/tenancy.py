@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -29,6 +30,9 @@ _ANSWERED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses
 _API_KEY_PATH = "/v1/messages"
 """Anthropic's clients send `x-api-key`."""
 _LISTED = "/v1/models"
+TRACE_PATH = "/loraplane/v1/trace"
+"""The controller's alone: it names every tenant's adapters."""
+_DEFAULT_PAGE = 1000
 _STRIPPED = (
     b"authorization",
     b"x-api-key",
@@ -70,6 +74,17 @@ _TOO_MANY = RequestRefused(
     kind="rate_limit_error",
     retry_after_seconds=1,
 )
+_BAD_PAGE = RequestRefused(
+    HTTPStatus.BAD_REQUEST, "invalid_page", "`after` and `limit` are whole numbers from 0 on."
+)
+_NO_TRACE = RequestRefused(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "no_trace",
+    "This engine keeps no access trace.",
+    kind="server_error",
+)
+_MOST_DIGITS = 18
+"""Of a position; more would not fit into 64 bits."""
 _NOT_ADMITTED = RequestRefused(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     "not_admitted",
@@ -122,6 +137,8 @@ class TenancyMiddleware:
             await _answer_ready(door, send)
         elif path == "/metrics" and door is not None:
             await self._metrics(door, scope, receive, send)
+        elif path == TRACE_PATH and door is not None:
+            await _answer_trace(door, scope, send)
         else:
             await _refuse(send, _NOT_FOUND)
 
@@ -232,6 +249,26 @@ async def _answer_ready(door: Door | None, send: Send) -> None:
         await _send_json(send, 200, {"status": "ready"})
     else:
         await _send_json(send, 503, {"status": "not ready", "waiting_for": waiting})
+
+
+async def _answer_trace(door: Door, scope: Scope, send: Send) -> None:
+    if not door.is_engine_token(_bearer(scope, may_be_api_key=False) or ""):
+        await _refuse(send, _NO_KEY)
+        return
+    asked = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
+    after, limit = asked.get("after", "0"), asked.get("limit", str(_DEFAULT_PAGE))
+    if not (_is_count(after) and _is_count(limit)):
+        await _refuse(send, _BAD_PAGE)
+        return
+    page = await door.trace_page(int(after), int(limit))
+    if page is None:
+        await _refuse(send, _NO_TRACE)
+        return
+    await _send_json(send, 200, page)
+
+
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 async def _refuse(send: Send, refused: RequestRefused) -> None:

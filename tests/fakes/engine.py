@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlparse
 
+import msgspec
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from adapters.errors import NameError_
 from adapters.identity import parse_model_name
@@ -26,9 +27,13 @@ from serving.contract import (
     KeyGrant,
     Probe,
     Role,
+    TraceEvent,
+    TraceKind,
+    TracePage,
     VersionEntry,
     VersionReport,
     VersionState,
+    engine_token,
     hash_key,
 )
 from tests.fakes.tiny_model import LoadRefused, TinyModel
@@ -88,6 +93,8 @@ class FakeEngine:
         self._secret = cluster_secret
         self._reports: dict[str, VersionReport] = {}
         self._in_flight: dict[str, int] = {}
+        self.trace: list[TraceEvent] = []
+        """What the real engine keeps in its ring; nothing is ever lost here."""
         self._last_report: EngineReport | None = None
         self._silent_turns = 0
         self._started_at = time.time()
@@ -143,6 +150,7 @@ class FakeEngine:
             max_rank=16,
             max_model_len=2048,
             versions=versions,
+            trace_position=len(self.trace),
         )
 
     async def _apply(self, snapshot: FleetSnapshot) -> None:
@@ -192,6 +200,10 @@ class FakeEngine:
         async def complete(request: Request) -> JSONResponse:
             return await self._complete(request)
 
+        @app.get("/loraplane/v1/trace")
+        async def trace(request: Request, after: int = 0, limit: int = 1000) -> Response:
+            return self._trace_page(request.headers.get("authorization", ""), after, limit)
+
         return app
 
     async def _complete(self, request: Request) -> JSONResponse:
@@ -208,10 +220,23 @@ class FakeEngine:
         resolved = entry.name if entry else self.fleet
         if entry and self._reports[entry.name].state is not VersionState.PROVEN:
             return _error(503, "The adapter is not ready.")
-        return await self._answer(body, resolved, entry)
+        if entry is None:
+            return await self._answer(body, resolved, entry)
+        is_gate = "gate" in grant.scopes
+        position = self._note(entry.name, is_gate=is_gate)
+        took: dict[str, int] = {}
+        try:
+            return await self._answer(body, resolved, entry, took=took)
+        finally:
+            self._note(entry.name, is_gate=is_gate, request=position, **took)
 
     async def _answer(
-        self, body: dict[str, Any], resolved: str, entry: VersionEntry | None
+        self,
+        body: dict[str, Any],
+        resolved: str,
+        entry: VersionEntry | None,
+        *,
+        took: dict[str, int] | None = None,
     ) -> JSONResponse:
         self._in_flight[resolved] = self._in_flight.get(resolved, 0) + 1
         try:
@@ -226,6 +251,12 @@ class FakeEngine:
         finally:
             self._in_flight[resolved] -= 1
         self.asked.append(resolved)
+        usage = {
+            "prompt_tokens": len(body["prompt"]),
+            "completion_tokens": len(answer.token_ids),
+        }
+        if took is not None:
+            took.update(usage)
         if resolved in self.faults.statuses:
             return _error(self.faults.statuses[resolved], "a test wants it so")
         lie = self.faults.logprob
@@ -238,7 +269,31 @@ class FakeEngine:
                 "token_logprobs": answer.logprobs if lie is None else [lie] * len(answer.logprobs)
             },
         }
-        return JSONResponse({"object": "text_completion", "model": resolved, "choices": [choice]})
+        return JSONResponse(
+            {
+                "object": "text_completion",
+                "model": resolved,
+                "choices": [choice],
+                "usage": {**usage, "total_tokens": sum(usage.values())},
+            }
+        )
+
+    def _trace_page(self, authorization: str, after: int, limit: int) -> Response:
+        if authorization != f"Bearer {engine_token(self._secret)}":
+            return _error(401, "The API key is not valid.")
+        events = self.trace[after : after + limit]
+        first = min(after, len(self.trace))
+        page = TracePage(self.engine_id, first, first + len(events), len(self.trace), events)
+        return Response(msgspec.json.encode(page), media_type="application/json")
+
+    def _note(self, name: str, *, is_gate: bool, request: int | None = None, **took: Any) -> int:
+        position = len(self.trace)
+        kind = TraceKind.ADMITTED if request is None else TraceKind.FINISHED
+        asked = position if request is None else request
+        self.trace.append(
+            TraceEvent(position, time.time(), kind, name, asked, is_gate=is_gate, **took)
+        )
+        return position
 
     def _grant(self, authorization: str) -> KeyGrant | None:
         digest = hash_key(authorization.removeprefix("Bearer "), cluster_secret=self._secret)

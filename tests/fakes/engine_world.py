@@ -64,6 +64,7 @@ class World:
     has_controller: bool = True
     metrics_token: str | None = None
     probe_interval_seconds: float = 0.0
+    trace_events: int = 1000
     link: FakeLink = field(default_factory=FakeLink)
     port: FakeEnginePort = field(init=False)
     runtime: EngineRuntime = field(init=False)
@@ -99,6 +100,7 @@ class World:
             load_wait_seconds=self.load_wait_seconds,
             metrics_token=self.metrics_token,
             probe_interval_seconds=self.probe_interval_seconds,
+            trace_events=self.trace_events,
         )
         link = self.link if self.has_controller else None
         self.runtime = EngineRuntime(settings, self.port, registry=self.registry, link=link)

@@ -1,0 +1,313 @@
+"""The access trace: which adapter was asked for when, and how many tokens it took. No content.
+
+A ring file of fixed size: a header, then `capacity` records of 40 bytes; the event at position p is
+record p mod capacity. Each record has its position and a checksum, so one that a crash has torn, or
+that an older lap left there, is told apart and never misread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import secrets
+import struct
+import zlib
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from serving.contract import TraceEvent, TraceKind, TracePage
+from serving.engine.trace_names import TraceNames
+
+_log = structlog.get_logger(__name__)
+MAX_PAGE = 10_000
+"""Events per page at most; about 1 MB of JSON."""
+_BODY = struct.Struct("<QdIIIIf")
+"""position, unix seconds, distance to the ADMITTED event, name and flags, prompt tokens, completion
+tokens, TTFT in seconds (NaN: none)."""
+_CHECK = struct.Struct("<I")
+RECORD_BYTES = _BODY.size + _CHECK.size
+_HEADER = struct.Struct("<8sQQ40s")
+"""magic, capacity, origin (no event before it), boot id or `closed`."""
+HEADER_BYTES = _HEADER.size
+_TIDY_LINES = 1024
+"""A smaller file of names is never rewritten; arbitrary."""
+_MAGIC = b"LPTRACE1"
+_CLOSED = b"closed"
+_FINISHED_BIT, _GATE_BIT, _NAME_MASK = 1 << 31, 1 << 30, (1 << 30) - 1
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MOST = 2**32 - 1
+
+
+class TraceUnavailable(Exception):
+    """This engine keeps no trace now: its disk refused, or another process writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request took; `ttft_seconds` None where no token was made."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ttft_seconds: float | None = None
+
+
+class AccessTrace:
+    """Appended to from one thread; `page` may be called from any other.
+
+    Appending is one `pwrite` into the page cache, 2 microseconds in all; it survives a killed
+    process. After a crash of the machine, which may lose the last seconds, positions go on beyond
+    all that could have been given out, and the events from before it are gone.
+    """
+
+    def __init__(self, folder: Path, *, capacity: int) -> None:
+        """Open or make the ring in `folder`. Another capacity than before starts it empty.
+
+        Raises:
+            TraceUnavailable: no room for it, the disk refuses, or another process has it open.
+        """
+        self.n_lost = 0
+        """Events that the disk did not take."""
+        self._capacity = capacity
+        self._tidy_at = _TIDY_LINES
+        self._last_use: dict[int, int] = {}
+        self._descriptor = -1
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = _lock(folder)
+            self._path = folder / "ring.bin"
+            self._names = TraceNames(folder / "names.txt")
+            self._first, self._end = self._recover()
+        except OSError as exc:
+            raise TraceUnavailable(str(exc)) from exc
+
+    @property
+    def end(self) -> int:
+        """Position of the next event: the number of events that the trace has ever held."""
+        return self._end
+
+    def admitted(self, name: str, *, at: float, is_gate: bool) -> int:
+        """A request for `name` was let in; returns the event's position."""
+        position = self._end
+        self._append(position, at, name, _GATE_BIT if is_gate else 0, Usage())
+        return position
+
+    def finished(self, request: int, name: str, *, at: float, usage: Usage, is_gate: bool) -> None:
+        """The request that was admitted at position `request` has ended."""
+        flags = _FINISHED_BIT | (_GATE_BIT if is_gate else 0)
+        self._append(request, at, name, flags, usage)
+
+    def page(self, engine_id: str, *, after: int, limit: int) -> TracePage:
+        """At most `limit` events from position `after` on, or from the oldest one that is left."""
+        end = self._end
+        first = min(max(after, end - self._capacity, self._first), end)
+        count = min(limit, MAX_PAGE, end - first)
+        events: list[TraceEvent] = []
+        for offset, data in enumerate(self._read(first, count)):
+            event = self._decode(first + offset, data)
+            if event is None:  # Overwritten since: the ring's oldest moved on while we read.
+                events.clear()
+            else:
+                events.append(event)
+        if not events:
+            return TracePage(engine_id, first + count, first + count, end)
+        return TracePage(engine_id, events[0].position, first + count, end, events)
+
+    def close(self) -> None:
+        """Have everything on the disk itself, and let another process have it; idempotent.
+
+        What is appended afterwards is lost, and counted as such.
+        """
+        if self._descriptor < 0:
+            return
+        try:
+            os.fsync(self._descriptor)
+            self._names.sync()
+            self._write_header(_CLOSED)
+        except OSError as exc:
+            _log.warning("the access trace was not closed cleanly", reason=str(exc))
+        self._names.close()
+        os.close(self._descriptor)
+        os.close(self._lock)
+        self._descriptor = -1
+
+    def _append(self, request: int, at: float, name: str, flags: int, usage: Usage) -> None:
+        position = self._end
+        ttft = math.nan if usage.ttft_seconds is None else usage.ttft_seconds
+        try:
+            number = self._names.number_of(name)
+            body = _BODY.pack(
+                position,
+                at,
+                position - request,
+                number | flags,
+                min(usage.prompt_tokens, _MOST),
+                min(usage.completion_tokens, _MOST),
+                ttft,
+            )
+            record = body + _CHECK.pack(zlib.crc32(body))
+            os.pwrite(self._descriptor, record, self._offset(position))
+        except OSError as exc:
+            # A request is worth more than its trace.
+            if not self.n_lost:
+                _log.error("the access trace cannot be written", reason=str(exc))
+            self.n_lost += 1
+            return
+        self._last_use[number] = position
+        self._end = position + 1
+        if self._names.n_lines > self._tidy_at:
+            self._tidy_names()
+
+    def _tidy_names(self) -> None:
+        oldest = self._end - self._capacity
+        self._last_use = {n: at for n, at in self._last_use.items() if at >= oldest}
+        self._tidy_at = max(_TIDY_LINES, 2 * len(self._last_use))
+        if self._names.n_lines > self._tidy_at:
+            try:
+                self._names.shrink(self._last_use)
+            except OSError as exc:
+                _log.warning("the trace's names were not tidied", reason=str(exc))
+
+    def _offset(self, position: int) -> int:
+        return HEADER_BYTES + position % self._capacity * RECORD_BYTES
+
+    def _read(self, first: int, count: int) -> list[bytes]:
+        """The records of `count` positions from `first` on, whatever is in them."""
+        slot = first % self._capacity
+        n_before_wrap = min(count, self._capacity - slot)
+        data = os.pread(self._descriptor, n_before_wrap * RECORD_BYTES, self._offset(first))
+        data += os.pread(self._descriptor, (count - n_before_wrap) * RECORD_BYTES, HEADER_BYTES)
+        return [data[i : i + RECORD_BYTES] for i in range(0, len(data), RECORD_BYTES)]
+
+    def _decode(self, position: int, record: bytes) -> TraceEvent | None:
+        fields = _unpack(record)
+        if fields is None or fields[0] != position:
+            return None
+        _, at, distance, word, prompt_tokens, completion_tokens, ttft = fields
+        name = self._names.name_of(word & _NAME_MASK)
+        if name is None:
+            return None
+        return TraceEvent(
+            position,
+            at,
+            TraceKind.FINISHED if word & _FINISHED_BIT else TraceKind.ADMITTED,
+            name,
+            position - distance,
+            prompt_tokens,
+            completion_tokens,
+            None if math.isnan(ttft) else round(ttft, 6),
+            bool(word & _GATE_BIT),
+        )
+
+    def _recover(self) -> tuple[int, int]:
+        """(first, end) of the readable events; the file is ours to write from here on."""
+        header = _read_header(self._path)
+        found = _scan(self._path, self._names)
+        origin, capacity, state = header or (0, 0, b"")
+        first, end = found.first, found.end
+        self._last_use = found.last_use
+        boot = _boot_id()
+        if (end or origin) and state not in (_CLOSED, boot):
+            # The machine went down with events in its memory; some may have been read already.
+            end += found.n_records
+        end = max(end, origin)
+        if end != found.end or capacity != self._capacity:
+            first = end
+        if capacity != self._capacity:
+            _make(self._path, self._capacity, end)
+        self._origin = end if first == end else origin
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        self._write_header(boot)
+        return first, end
+
+    def _write_header(self, state: bytes) -> None:
+        header = _HEADER.pack(_MAGIC, self._capacity, self._origin, state)
+        os.pwrite(self._descriptor, header, 0)
+        os.fsync(self._descriptor)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The newest run of consecutive good events in a ring file."""
+
+    n_records: int = 0
+    first: int = 0
+    end: int = 0
+    last_use: dict[int, int] = field(default_factory=dict)
+    """By number of a name, the position of its newest event."""
+
+
+def _scan(path: Path, names: TraceNames) -> _Found:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return _Found()
+    n_records = max(0, (len(data) - HEADER_BYTES) // RECORD_BYTES)
+    positions, words = array("q", [-1]) * n_records, array("Q", [0]) * n_records
+    for slot in range(n_records):
+        start = HEADER_BYTES + slot * RECORD_BYTES
+        fields = _unpack(data[start : start + RECORD_BYTES])
+        if fields is not None and fields[0] % n_records == slot:
+            positions[slot], words[slot] = fields[0], fields[3] & _NAME_MASK
+    end = first = max(positions, default=-1) + 1
+    last_use: dict[int, int] = {}
+    while first and positions[slot := (first - 1) % n_records] == first - 1:
+        if names.name_of(words[slot]) is None:
+            break
+        first -= 1
+        last_use.setdefault(words[slot], first)
+    return _Found(n_records, first, end, last_use)
+
+
+def _unpack(record: bytes) -> Any:
+    """The fields of `_BODY`; None where the checksum does not fit."""
+    body = record[: _BODY.size]
+    if len(record) != RECORD_BYTES or _CHECK.pack(zlib.crc32(body)) != record[_BODY.size :]:
+        return None
+    return _BODY.unpack(body)
+
+
+def _read_header(path: Path) -> tuple[int, int, bytes] | None:
+    """(origin, capacity, state); None where there is none."""
+    try:
+        with path.open("rb") as file:
+            magic, capacity, origin, state = _HEADER.unpack(file.read(HEADER_BYTES))
+    except (FileNotFoundError, struct.error):
+        return None
+    return (origin, capacity, state.rstrip(b"\0")) if magic == _MAGIC else None
+
+
+def _make(path: Path, capacity: int, origin: int) -> None:
+    """Replace the ring by an empty one, with all its room taken from the disk."""
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, HEADER_BYTES + capacity * RECORD_BYTES)
+        os.pwrite(descriptor, _HEADER.pack(_MAGIC, capacity, origin, _CLOSED), 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _boot_id() -> bytes:
+    """Changes when the machine restarts, and with it what was in its memory alone."""
+    try:
+        return _BOOT_ID.read_bytes().strip()[:40]
+    except OSError:
+        return secrets.token_hex(16).encode()  # Unknown: as if it had restarted.
