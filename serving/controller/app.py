@@ -14,7 +14,12 @@ from fastapi import FastAPI
 from adapters.base_model import BaseModelCard, read_base_model
 from adapters.store import ArtifactStore
 from serving.controller import problems
+from serving.controller.background import keep_turning
 from serving.controller.base_folder import find_base_folder
+from serving.controller.capacity.board import CapacityBoard
+from serving.controller.capacity.observer import CapacityObserver
+from serving.controller.capacity.residency import RESIDENCY_SECONDS, ResidencyKeeper
+from serving.controller.capacity.trace_client import TraceClient
 from serving.controller.contamination_check import ContaminationCheck
 from serving.controller.context import ControllerContext, database_url, secrets_of, store_url
 from serving.controller.judges_file import load_judges
@@ -38,7 +43,7 @@ from serving.controller.routes import (
     versions,
 )
 from serving.controller.uploads import Uploads
-from serving.settings import ControllerSettings
+from serving.settings import ControllerSettings, SettingInvalid
 
 log = structlog.get_logger()
 
@@ -85,8 +90,12 @@ def build_context(
     Raises:
         BaseModelError: the model's folder cannot be read.
         StoreUnavailable: the store's URL cannot be opened.
-        SettingInvalid: the file of judges cannot be read.
+        SettingInvalid: the file of judges cannot be read, or an unknown residency mode.
     """
+    if settings.residency_mode not in ("auto", "off"):
+        raise SettingInvalid(
+            name="LORAPLANE_RESIDENCY_MODE", value=settings.residency_mode, wanted="auto or off"
+        )
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     cluster_secret, admin_token = secrets_of(settings)
     repository = Repository(database_url(settings), clock=clock)
@@ -139,6 +148,13 @@ def create_app(
         timeout_seconds=settings.contamination_timeout_seconds
     )
     app.state.is_loop_running = lambda: not has_loop
+    observer = CapacityObserver(
+        context.repository.fleet,
+        TraceClient(context.cluster_secret),
+        clock=clock,
+        engine_timeout_seconds=settings.engine_timeout_seconds,
+    )
+    app.state.capacity = CapacityBoard(context, observer)
     for router in ROUTERS:
         app.include_router(router)
     problems.install(app)
@@ -156,9 +172,10 @@ async def _lifespan(
     if bell is not None:
         loop = ControllerLoop(context)
         bell.connect(loop.hint)
-        tasks.append(asyncio.create_task(loop.run(), name="loop"))
-        tasks[-1].add_done_callback(_report_end)
-        app.state.is_loop_running = lambda: not tasks[-1].done()
+        running = asyncio.create_task(loop.run(), name="loop")
+        running.add_done_callback(_report_end)
+        app.state.is_loop_running = lambda: not running.done()
+        tasks += [running, *_start_capacity(context, app.state.capacity)]
     try:
         yield
     finally:
@@ -166,8 +183,23 @@ async def _lifespan(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await app.state.capacity.observer.close()
         await asyncio.to_thread(app.state.uploads.close)
         await context.repository.close()
+
+
+def _start_capacity(context: ControllerContext, board: CapacityBoard) -> list[asyncio.Task[None]]:
+    keeper = ResidencyKeeper(context, board)
+    pauses = (
+        ("capacity", board.observer.turn, context.settings.capacity_poll_seconds),
+        ("residency", keeper.turn, RESIDENCY_SECONDS),
+    )
+    return [
+        asyncio.create_task(
+            keep_turning(name, turn, pause_seconds=pause, metrics=context.metrics), name=name
+        )
+        for name, turn, pause in pauses
+    ]
 
 
 def _report_end(task: asyncio.Task[None]) -> None:

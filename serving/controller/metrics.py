@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+BACKGROUND_TASKS = ("capacity", "residency")
+
 
 class ControllerMetrics:
     """Counters are raised where things happen; gauges are set from the registry at each scrape."""
@@ -39,6 +41,15 @@ class ControllerMetrics:
             ["engine"],
             registry=self.registry,
         )
+
+        self.background_failures = Counter(
+            "loraplane_background_failures",
+            "Turns of the controller's background work that ended in an error nobody expected.",
+            ["task"],
+            registry=self.registry,
+        )
+        for task in BACKGROUND_TASKS:
+            self.background_failures.labels(task)
 
     def show_versions(self, count_by_state: Mapping[str, int]) -> None:
         """Set `versions{state}`."""

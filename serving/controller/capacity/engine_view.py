@@ -7,6 +7,7 @@ import heapq
 import msgspec
 
 from serving.contract import AdapterCounts, EngineReport
+from serving.controller.capacity.plan_view import load_seconds
 from serving.controller.capacity.schemas import (
     CurveOut,
     EngineCapacityOut,
@@ -24,7 +25,9 @@ def engine_view(
 ) -> EngineCapacityOut:
     """Slots, residency, counts and memory as the engine reported them, with its trace's curve."""
     sums = {name: sum(getattr(count, name) for count in report.counts) for name in _SUMS}
-    unread = TraceOut(position=report.trace_position, next=None, lag_events=None, lost_events=0)
+    unread = TraceOut(
+        position=report.trace_position, next=None, lag_events=None, lost_events=0, error=None
+    )
     return EngineCapacityOut(
         engine=report.engine_id,
         gpu_slots=report.gpu_slots,
@@ -38,7 +41,7 @@ def engine_view(
         **sums,
         adapters=[msgspec.to_builtins(count) for count in _busiest(report.counts)],
         memory=_memory(report),
-        load_seconds=LoadSecondsOut(**mean_load_seconds(report)),
+        load_seconds=LoadSecondsOut(**load_seconds([report])),
         trace=trace or unread,
         curve=curve,
     )
@@ -47,15 +50,6 @@ def engine_view(
 _SUMS = (
     "loads_disk", "loads_cache", "evictions_slot", "evictions_cache", "removals", "failures",
 )  # fmt: skip
-
-
-def mean_load_seconds(report: EngineReport) -> dict[str, float | None]:
-    """Mean duration of a load by source, `disk` and `cache`; None where none happened."""
-    means: dict[str, float | None] = {}
-    for source in ("disk", "cache"):
-        times = report.load_times.get(source)
-        means[source] = times.total_seconds / times.count if times and times.count else None
-    return means
 
 
 def _busiest(counts: list[AdapterCounts]) -> list[AdapterCounts]:

@@ -56,6 +56,8 @@ class TraceOut(BaseModel):
     lag_events: int | None
     lost_events: int
     """Events that the ring had overwritten before they were read."""
+    error: str | None
+    """Why the last look failed; null: it did not."""
 
 
 class EngineCapacityOut(BaseModel):
@@ -105,7 +107,7 @@ class CapacityOut(BaseModel):
 
 
 class GoalOut(BaseModel):
-    """What was asked for; exactly one of the two is given."""
+    """What was asked for; where both are given, both."""
 
     miss_ratio: float | None
     added_seconds: float | None
@@ -155,6 +157,8 @@ class PlanOut(BaseModel):
     """How many slots, engines and what rank the goal needs, with the reason in words."""
 
     goal: GoalOut
+    is_reachable: bool | None
+    """Null: nothing was asked for yet, or load times that the goal needs are not known."""
     is_enough_data: bool
     now: ShapeNowOut
     recommended: ShapeOut | None

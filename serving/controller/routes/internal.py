@@ -81,6 +81,8 @@ async def take_report(
     if report.engine_id != engine_id:
         place = {"code": "engine_id", "subject": "body.engine_id", "title": "not the path's"}
         raise RequestInvalid(errors=[place])
-    await context.repository.fleet.record_report(report)
+    await context.repository.fleet.record_report(
+        report, history_seconds=context.settings.capacity_history_seconds
+    )
     context.hint()
     return Response(status_code=204)
