@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from serving.controller.capacity_metrics import CapacityCollector, CapacityGauges
+
 BACKGROUND_TASKS = ("capacity", "residency")
 
 
@@ -42,6 +44,14 @@ class ControllerMetrics:
             registry=self.registry,
         )
 
+        self._ages = Gauge(
+            "loraplane_version_state_seconds",
+            "Age of the oldest version that is in a state which ends by itself; 0: there is none.",
+            ["state"],
+            registry=self.registry,
+        )
+        self._capacity = CapacityCollector()
+        self.registry.register(self._capacity)
         self.background_failures = Counter(
             "loraplane_background_failures",
             "Turns of the controller's background work that ended in an error nobody expected.",
@@ -51,10 +61,18 @@ class ControllerMetrics:
         for task in BACKGROUND_TASKS:
             self.background_failures.labels(task)
 
-    def show_versions(self, count_by_state: Mapping[str, int]) -> None:
-        """Set `versions{state}`."""
+    def show_versions(
+        self, count_by_state: Mapping[str, int], *, age_seconds: Mapping[str, float]
+    ) -> None:
+        """Set `versions{state}`, and the age of the oldest version in each of these states."""
         for state, count in count_by_state.items():
             self._versions.labels(state).set(count)
+        for state, age in age_seconds.items():
+            self._ages.labels(state).set(age)
+
+    def show_capacity(self, gauges: CapacityGauges) -> None:
+        """Set the gauges of capacity; what is left out disappears."""
+        self._capacity.gauges = gauges
 
     def show_engines(
         self,

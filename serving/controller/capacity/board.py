@@ -7,11 +7,12 @@ made once per look at the traces.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from serving.capacity.curve import Curve, merge_curves
-from serving.capacity.plan import FleetFacts, Goal, choose_plan
+from serving.capacity.plan import Goal, choose_plan
 from serving.contract import EngineReport
 from serving.controller.capacity.adapter_table import VersionFacts, choose_rows, make_rows
 from serving.controller.capacity.engine_view import engine_view
@@ -35,9 +36,12 @@ from serving.controller.capacity.schemas import (
     ResidencyOut,
     TraceOut,
 )
+from serving.controller.capacity_metrics import SHOWN_SLOTS, CapacityGauges
 from serving.controller.context import ControllerContext
 from serving.controller.registry.fleet import ObservedEngine
 
+DEFAULT_GOAL = Goal(miss_ratio=0.05)
+_GAUGE_SECONDS = 3600.0
 _MAX_PLANS = 32
 """Goals and windows whose plan is kept; arbitrary."""
 
@@ -120,13 +124,30 @@ class CapacityBoard:
         self._plans[goal, window_seconds] = _Plan(turns, stamp, reports, plan)
         return plan
 
-    async def fleet(self, window_seconds: float) -> tuple[Curve | None, FleetFacts | None]:
-        """The reachable engines' curve together, and facts; None where there are none."""
+    async def gauges(self) -> CapacityGauges:
+        """What /metrics shows: the curve and the plan of the last hour, for the default goal."""
         reports = await self.reports()
         if not reports:
-            return None, None
-        _, curve = await self._curves(reports, window_seconds)
-        return curve, fleet_facts(reports, await self.versions())
+            return CapacityGauges()
+        plan = await self.plan(DEFAULT_GOAL, _GAUGE_SECONDS)
+        wanted = plan.recommended if plan.is_enough_data else None
+        shown = {*SHOWN_SLOTS, plan.now.gpu_slots or 1, wanted.gpu_slots if wanted else 1}
+        _, curve = await self._curves(reports, _GAUGE_SECONDS)
+        return CapacityGauges(
+            miss_ratio=_known({n: curve.miss_ratio(n) for n in sorted(shown)} if curve else {}),
+            loads_per_minute=_known(
+                {n: curve.loads_per_minute(n) for n in sorted(shown)} if curve else {}
+            ),
+            recommended_slots={"gpu": wanted.gpu_slots, "cpu": wanted.cpu_slots} if wanted else {},
+            configured_slots=_known({"gpu": plan.now.gpu_slots, "cpu": plan.now.cpu_slots}),
+            recommended_engines=wanted.engines if wanted else None,
+            requests=curve.n_requests if curve else None,
+            lag_events={
+                report.engine_id: trace.lag_events
+                for report in reports
+                if (trace := self._trace(report)).lag_events is not None
+            },
+        )
 
     async def history(self, seconds: float, *, points: int, n_adapters: int) -> HistoryOut:
         """Sampled series over the last `seconds`."""
@@ -218,6 +239,14 @@ class CapacityBoard:
     def _reachable(self, engines: Sequence[ObservedEngine]) -> list[EngineReport]:
         now, timeout = self._context.clock(), self._context.settings.engine_timeout_seconds
         return [e.report for e in engines if e.is_reachable(now, timeout)]
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def _known(values: Mapping[_Key, _Value | None]) -> dict[_Key, _Value]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _same(old: Sequence[EngineReport], new: Sequence[EngineReport]) -> bool:

@@ -105,6 +105,18 @@ class Versions:
             found = {row[0]: row[1] for row in await session.execute(query)}
         return {state.value: found.get(state.value, 0) for state in State}
 
+    async def oldest_seconds(self, states: frozenset[State]) -> dict[str, float]:
+        """How long the oldest version in each of these states has been there; 0: there is none."""
+        query = (
+            select(VersionRow.state, func.min(VersionRow.state_since))
+            .where(VersionRow.state.in_([state.value for state in states]))
+            .group_by(VersionRow.state)
+        )
+        async with self._sessions.read() as session:
+            since = {row[0]: row[1] for row in await session.execute(query)}
+        now = self._sessions.clock()
+        return {s.value: max(0.0, now - since[s.value]) if s in since else 0.0 for s in states}
+
     async def report(
         self, version_id: str, *, attempt: int | None = None, recheck: int | None = None
     ) -> GateReportRow | None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from serving.capacity.plan import Goal
 from serving.controller.auth import Admin, Context
-from serving.controller.capacity.board import CapacityBoard
+from serving.controller.capacity.board import DEFAULT_GOAL, CapacityBoard
 from serving.controller.capacity.schemas import (
     WINDOW_SECONDS,
     AdapterPage,
@@ -25,8 +25,6 @@ from serving.controller.capacity.schemas import (
 from serving.controller.routes.bounded import BoundedRoute
 
 router = APIRouter(prefix="/v1/capacity", tags=["capacity"], route_class=BoundedRoute)
-
-DEFAULT_MISS_RATIO = 0.05
 
 
 def board_of(request: Request) -> CapacityBoard:
@@ -56,9 +54,9 @@ async def show_plan(
     window: Window = "1h",
 ) -> PlanOut:
     """Slots, engines and rank for a goal, with the reason in words; by default 5 % misses."""
-    if target_miss_ratio is None and target_added_seconds is None:
-        target_miss_ratio = DEFAULT_MISS_RATIO
     goal = Goal(miss_ratio=target_miss_ratio, added_seconds=target_added_seconds)
+    if target_miss_ratio is None and target_added_seconds is None:
+        goal = DEFAULT_GOAL
     return await board.plan(goal, WINDOW_SECONDS[window])
 
 

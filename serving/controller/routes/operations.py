@@ -11,6 +11,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from serving.contract import EngineReport, VersionState
 from serving.controller.auth import Context
 from serving.controller.errors import RegistryUnavailable
+from serving.controller.fleet_health import UNDER_WAY
+from serving.controller.routes.capacity import board_of
 from serving.controller.routes.engines import engine_state
 
 router = APIRouter(tags=["operations"])
@@ -37,10 +39,13 @@ async def readyz(request: Request, context: Context) -> Response:
 
 
 @router.get("/metrics")
-async def metrics(context: Context) -> Response:
+async def metrics(request: Request, context: Context) -> Response:
     """Prometheus text format."""
-    repository = context.repository
-    context.metrics.show_versions(await repository.versions.count_by_state())
+    repository, board = context.repository, board_of(request)
+    context.metrics.show_versions(
+        await repository.versions.count_by_state(),
+        age_seconds=await repository.versions.oldest_seconds(UNDER_WAY),
+    )
     engines = await repository.fleet.engines()
     states = Counter({"ready": 0, "starting": 0, "unreachable": 0})
     states.update(engine_state(engine, context) for engine in engines)
@@ -51,6 +56,7 @@ async def metrics(context: Context) -> Response:
         lags={report.engine_id: max(0, revision - report.revision) for report in reports},
         outages={report.engine_id: _count_outages(report) for report in reports},
     )
+    context.metrics.show_capacity(await board.gauges())
     return Response(context.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
 
 
