@@ -1,173 +1,151 @@
-// Reads the API with the token that was entered, every few seconds. Texts are only ever set as text.
-"use strict";
+// The page's life: a token is entered, panels are read every few seconds while somebody looks.
+import * as adapterTable from "./adapter_table.js";
+import { token } from "./api.js";
+import * as audit from "./audit.js";
+import { byId, setClass, setText, showFailure } from "./elements.js";
+import * as health from "./health.js";
+import { clock } from "./notation.js";
+import * as plan from "./plan.js";
+import * as residency from "./residency.js";
+import * as theme from "./theme.js";
+import * as timeline from "./timeline.js";
+import * as traffic from "./traffic.js";
 
 const REFRESH_MILLISECONDS = 3000;
-const TOKEN = "loraplane-token";
-const STYLE = {
-  live: "live", ready: "good", passed: "good", PASS: "good", proven: "good",
-  rejected: "bad", failed: "bad", FAIL: "bad", unreachable: "bad", quarantined: "bad",
-  inconclusive: "wait", INCONCLUSIVE: "wait", validating: "wait", evaluating: "wait",
-  staging: "wait", starting: "wait",
-};
-const $ = (id) => document.getElementById(id);
+const panels = [health, plan, traffic, adapterTable, timeline];
+const reading = new Map();
 let timer = null;
+let isOpen = false;
 
-async function read(path) {
-  const headers = { Authorization: `Bearer ${sessionStorage.getItem(TOKEN)}` };
-  const response = await fetch(path, { headers, cache: "no-store" });
-  const body = await response.json();
-  if (!response.ok) throw Object.assign(new Error(body.detail), { status: response.status });
-  return body;
-}
-
-function cell(value, kind) {
-  const element = document.createElement("td");
-  const empty = value === null || value === undefined || value === "";
-  element.textContent = empty ? "none" : String(value);
-  if (value instanceof Node) element.replaceChildren(value);
-  else if (empty) element.className = "none";
-  else if (kind === "state") element.className = STYLE[value] || "";
-  else if (kind) element.className = kind;
-  return element;
-}
-
-function fill(id, columns, rows) {
-  const head = document.createElement("tr");
-  for (const [title, kind] of columns) {
-    const element = document.createElement("th");
-    element.scope = "col";
-    element.textContent = title;
-    if (kind === "number") element.className = "number";
-    head.append(element);
+// One reading of a panel at a time; what was asked for meanwhile is read right after.
+async function refreshPanel(panel) {
+  const current = reading.get(panel);
+  if (current !== undefined) {
+    current.again = true;
+    return current.done;
   }
-  const lines = rows.map((row) => {
-    const line = document.createElement("tr");
-    line.append(...columns.map(([, kind], index) => cell(row[index], kind)));
-    return line;
-  });
-  $(id).replaceChildren(head, ...lines);
-}
-
-function showEngines(engines) {
-  const columns = [["engine"], ["state", "state"], ["revision", "number"], ["GPU slots used"],
-    ["cached"], ["hot 1m", "number"], ["hot 5m", "number"], ["hot 1h", "number"], ["build"]];
-  fill("engines", columns, engines.map(({ id, state, report }) => [
-    id, state, report.revision, `${report.active.length} of ${report.gpu_slots}`,
-    `${report.cached.length} of ${report.cpu_slots}`, report.hot["1m"] ?? 0,
-    report.hot["5m"] ?? 0, report.hot["1h"] ?? 0, report.build,
-  ]));
-}
-
-function why(version) {
-  const blocking = version.findings.map((finding) => finding.code).join(", ");
-  const error = version.error && (version.error.detail || version.error.code || version.error.reason);
-  const stage = version.progress && version.progress.stage;
-  const text = version.override_reason ? `override: ${version.override_reason}` : "";
-  const recheck = version.recheck && version.recheck.verdict && version.recheck.verdict !== "PASS"
-    ? `re-check: ${version.recheck.verdict}, ${version.recheck.reason.changed.join(", ")} changed` : "";
-  const value = blocking || error || stage || recheck || text;
-  return typeof value === "object" && value ? JSON.stringify(value) : value;
-}
-
-// The API wants the token in a header, which a plain link cannot send.
-async function openReport(version, tab) {
-  const path = `/v1/tenants/${version.tenant}/adapters/${version.adapter}/versions/${version.version}/report`;
-  const headers = { Authorization: `Bearer ${sessionStorage.getItem(TOKEN)}`, Accept: "text/html" };
-  const response = await fetch(path, { headers, cache: "no-store" });
-  if (!response.ok) throw new Error((await response.json()).detail);
-  const page = new Blob([await response.text()], { type: "text/html;charset=utf-8" });
-  tab.location.replace(URL.createObjectURL(page));
-}
-
-function reportButton(version) {
-  if (!version.verdict) return null;
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "link";
-  button.textContent = "report";
-  button.setAttribute("aria-label", `Report of ${version.name}`);
-  button.addEventListener("click", () => {
-    const tab = window.open("", "_blank");
-    openReport(version, tab).catch((error) => {
-      tab.close();
-      say(error.message, true);
-    });
-  });
-  return button;
-}
-
-function showAdapters(adapters) {
-  const columns = [["version"], ["state", "state"], ["verdict", "state"], ["report"],
-    ["rank", "number"], ["on engines"], ["why", "wide"], ["since"]];
-  fill("adapters", columns, adapters.flatMap((adapter) => adapter.versions.map((version) => [
-    version.name, version.state, version.verdict, reportButton(version), version.rank,
-    version.engines.map((on) => `${on.engine}: ${on.state}`).join(", "), why(version),
-    when(version.state_since),
-  ])));
-}
-
-function showCounts(engines) {
-  const names = ["requests", "loads_disk", "loads_cache", "evictions_slot", "evictions_cache"];
-  const total = new Map();
-  for (const { report } of engines) {
-    for (const item of report.counts) {
-      const sums = total.get(item.name) || names.map(() => 0);
-      total.set(item.name, sums.map((sum, index) => sum + (item[names[index]] || 0)));
+  const entry = { again: false };
+  reading.set(panel, entry);
+  entry.done = (async () => {
+    try {
+      do {
+        entry.again = false;
+        await panel.refresh();
+        showFailure(panel.section, null);
+      } while (entry.again && isOpen);
+      return null;
+    } catch (error) {
+      return error;
+    } finally {
+      reading.delete(panel);
     }
-  }
-  const rows = [...total].sort((one, two) => two[1][0] - one[1][0]);
-  const columns = [["version"], ...names.map((name) => [name.replace("_", " "), "number"])];
-  fill("counts", columns, rows.map(([name, sums]) => [name, ...sums]));
+  })();
+  return entry.done;
 }
 
-function showEvents(events) {
-  const columns = [["at"], ["who"], ["what"], ["subject"], ["from", "state"], ["to", "state"],
-    ["why", "wide"]];
-  fill("events", columns, events.map((event) => [when(event.at), event.actor, event.action,
-    event.subject, event.from, event.to, event.reason]));
-}
-
-function when(seconds) {
-  return new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 19);
-}
-
-async function refresh() {
-  try {
-    const [engines, adapters, events] = await Promise.all([
-      read("/v1/engines"), read("/v1/adapters"), read("/v1/events?limit=30"),
-    ]);
-    showEngines(engines.engines);
-    showAdapters(adapters.adapters);
-    showCounts(engines.engines);
-    showEvents(events.events);
-    say(`Read at ${when(Date.now() / 1000)} UTC.`);
-    $("login").hidden = true;
-    $("content").hidden = $("forget").hidden = false;
-  } catch (error) {
-    say(`${error.message} What is below may be old.`, true);
-    if (error.status === 401 || error.status === 403) return forget(error.message);
-  }
-  timer = setTimeout(refresh, REFRESH_MILLISECONDS);
-}
-
-function say(text, isBad) {
-  $("status").textContent = text;
-  $("status").className = isBad ? "bad" : "";
-}
-
-function forget(reason) {
+async function refreshAll() {
   clearTimeout(timer);
-  sessionStorage.removeItem(TOKEN);
-  $("login").hidden = false;
-  $("content").hidden = $("forget").hidden = true;
-  say(reason || "Not connected.", Boolean(reason));
+  const errors = await Promise.all(panels.map(refreshPanel));
+  if (!isOpen) return;
+  const refused = errors.find((error) => error?.isRefused);
+  if (refused) return close(refused.message);
+  panels.forEach((panel, index) => report(panel, errors[index]));
+  sayState(errors.filter((error) => error !== null));
+  clearTimeout(timer);
+  timer = setTimeout(refreshAll, REFRESH_MILLISECONDS);
 }
 
-$("login").addEventListener("submit", (event) => {
+function report(panel, error) {
+  if (error === null) return;
+  // Programming errors belong in the console, with their place.
+  if (error.status === undefined) console.error(error);
+  showFailure(panel.section, error.message);
+}
+
+function sayState(errors) {
+  const now = `${clock(Date.now() / 1000)} UTC`;
+  const isLost = errors.length === panels.length;
+  const text = errors.length === 0 ? `Read at ${now}.`
+    : isLost ? `${errors[0].message} What is below may be old.`
+      : "Some panels could not be read; they say so.";
+  setText(byId("status"), text);
+  setClass(byId("status"), errors.length === 0 ? "" : "bad");
+  setClass(byId("content"), isLost ? "stale" : "");
+  byId("alarm").hidden = !isLost;
+  setText(byId("alarm"), isLost ? `${errors[0].message} Numbers below are from before.` : "");
+}
+
+async function refreshSoon(panel) {
+  if (!isOpen) return;
+  const error = await refreshPanel(panel);
+  if (error?.isRefused) close(error.message);
+  else report(panel, error);
+}
+
+function open() {
+  isOpen = true;
+  byId("login").hidden = true;
+  byId("content").hidden = byId("forget").hidden = byId("ways").hidden = false;
+  setText(byId("status"), "Reading …");
+  setClass(byId("status"), "");
+  audit.start();
+  refreshAll();
+}
+
+function close(reason) {
+  isOpen = false;
+  clearTimeout(timer);
+  audit.forget();
+  token.forget();
+  byId("login").hidden = false;
+  byId("content").hidden = byId("forget").hidden = byId("ways").hidden = true;
+  setText(byId("status"), reason || "Not connected.");
+  setClass(byId("status"), reason ? "bad" : "");
+  byId("token").focus();
+}
+
+// Nobody looks at a hidden tab: it asks for nothing until it is seen again.
+function watchVisibility() {
+  document.addEventListener("visibilitychange", () => {
+    if (!isOpen) return;
+    if (document.hidden) {
+      clearTimeout(timer);
+      audit.stop();
+    } else {
+      audit.start();
+      refreshAll();
+    }
+  });
+}
+
+// Their address stays what is being looked at, so a jump within the page is made by hand.
+function jump(event) {
+  const link = event.target.closest("[data-target]");
+  if (link === null) return;
   event.preventDefault();
-  sessionStorage.setItem(TOKEN, $("token").value.trim());
-  $("token").value = "";
-  refresh();
-});
-$("forget").addEventListener("click", () => forget());
-if (sessionStorage.getItem(TOKEN)) refresh();
+  const target = byId(link.dataset.target);
+  if (target.hidden) return byId("token").focus();
+  target.scrollIntoView();
+  return target.focus({ preventScroll: true });
+}
+
+function start() {
+  theme.start(byId("theme"));
+  residency.start();
+  for (const panel of [plan, traffic, adapterTable, timeline]) {
+    panel.start(() => refreshSoon(panel));
+  }
+  document.addEventListener("click", jump);
+  byId("login").addEventListener("submit", (event) => {
+    event.preventDefault();
+    token.keep(byId("token").value.trim());
+    byId("token").value = "";
+    open();
+  });
+  byId("forget").addEventListener("click", () => close());
+  watchVisibility();
+  if (token.isKnown()) open();
+  else byId("token").focus();
+}
+
+start();
