@@ -17,7 +17,7 @@ import httpx
 
 from bench.fleet import Fleet, FleetFailed
 
-QUICK_GATE = {"LORAPLANE_GATE_REPEATS": "1", "LORAPLANE_PROBE_INTERVAL_SECONDS": "0"}
+QUICK_GATE = {"LORAPLANE_GATE_REPEATS": "2", "LORAPLANE_PROBE_INTERVAL_SECONDS": "0"}
 """Environment of a fleet whose gate is not what is measured, and whose probes touch nothing."""
 _SUITE = "\n".join(
     json.dumps({"id": f"c{n}", "prompt": f"Guest {n} would like to", "max_tokens": 2})
