@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from serving.capacity.curve import Curve
 
@@ -14,11 +15,27 @@ TARGET_MODULES = frozenset(
     {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 )
 """What the engine profile lets adapters change by default."""
+_PACKED = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "up_proj"}))
+"""Modules that vLLM runs as one: if one of them may be adapted, it allocates for all."""
 _ROW_PARALLEL = frozenset({"o_proj", "down_proj"})
 _KEY_VALUE = frozenset({"k_proj", "v_proj"})
 
 Shapes = Mapping[str, tuple[int, int]]
 """(in, out) features of linear modules by full name, as `BaseModelCard.modules` has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorParallel:
+    """How one engine is spread over GPUs."""
+
+    n_gpus: int = 1
+    n_kv_heads: int | None = None
+    """Key/value heads of the base: with more GPUs than heads, each GPU holds one whole head."""
+    is_fully_sharded: bool = False
+    """vLLM's `--fully-sharded-loras`."""
+
+
+ONE_GPU = TensorParallel()
 
 
 def slot_bytes(
@@ -27,37 +44,60 @@ def slot_bytes(
     max_rank: int,
     dtype_bytes: int,
     target_modules: Collection[str] = TARGET_MODULES,
-    n_gpus: int = 1,
+    parallel: TensorParallel = ONE_GPU,
 ) -> int:
-    """GPU bytes that one slot reserves on each of `n_gpus` tensor-parallel GPUs.
+    """Bytes that one slot reserves on each GPU.
 
     A slot is sized for `max_rank`, not for an adapter's own rank: vLLM 0.32 allocates A as
-    (max_loras, 1, max_rank, in) and B as (max_loras, 1, out, max_rank) when it starts.
-    Column-parallel modules split `out` over the GPUs, row-parallel ones `in`.
-    Source: vllm/lora/layers of vLLM 0.32; checked by tests/contract/test_slot_bytes.py.
+    (max_loras, 1, max_rank, in) and B as (max_loras, 1, out, max_rank) when it starts, for each
+    projection inside a packed module. Over several GPUs column-parallel modules split B and
+    row-parallel ones A; fully sharded, the other half is split too. Experts of a mixture are not
+    counted: an engine reports what it really holds. `dtype_bytes`: of the base's dtype.
+    Source: vllm/lora/layers and model_manager.py of vLLM 0.32; checked by
+    tests/contract/test_slot_bytes.py.
     """
-    features = 0
+    wrapped = set(target_modules)
+    for pack in _PACKED:
+        if wrapped & pack:
+            wrapped |= pack
+    n_gpus, is_sharded = parallel.n_gpus, parallel.is_fully_sharded
+    numbers = 0
     for name, (n_in, n_out) in shapes.items():
         kind = name.rpartition(".")[2]
-        if kind not in target_modules:
+        if kind not in wrapped:
             continue
         if kind in _ROW_PARALLEL:
-            features += n_in // n_gpus + n_out
+            a = max_rank * (n_in // n_gpus)
+            b = max_rank * (n_out // n_gpus if is_sharded else n_out)
         else:
-            features += n_in + n_out // n_gpus
-    return features * max_rank * dtype_bytes
+            a = (max_rank // n_gpus if is_sharded else max_rank) * n_in
+            b = max_rank * _out_per_gpu(kind, n_out, parallel)
+        numbers += a + b
+    return numbers * dtype_bytes
 
 
-def kv_bytes_per_token(shapes: Shapes, *, dtype_bytes: int, n_gpus: int = 1) -> int | None:
+def kv_bytes_per_token(
+    shapes: Shapes, *, dtype_bytes: int, parallel: TensorParallel = ONE_GPU
+) -> int | None:
     """Bytes of the KV cache for one token on each GPU: what `k_proj` and `v_proj` put out.
 
-    layers x 2 x KV heads x head size x dtype. None for a base whose keys and values are not in
-    modules of their own.
+    layers x 2 x KV heads x head size x dtype. None for a base whose keys and values have no
+    modules of their own. Layers that see a window alone count in full: vLLM plans with pages of
+    one size.
     """
     outputs = [
-        n_out for name, (_, n_out) in shapes.items() if name.rpartition(".")[2] in _KEY_VALUE
+        _out_per_gpu(kind, n_out, parallel)
+        for name, (_, n_out) in shapes.items()
+        if (kind := name.rpartition(".")[2]) in _KEY_VALUE
     ]
-    return sum(outputs) * dtype_bytes // n_gpus if outputs else None
+    return sum(outputs) * dtype_bytes if outputs else None
+
+
+def _out_per_gpu(kind: str, n_out: int, parallel: TensorParallel) -> int:
+    n_heads = parallel.n_kv_heads
+    if kind in _KEY_VALUE and n_heads is not None and n_heads < parallel.n_gpus:
+        return n_out // n_heads
+    return n_out // parallel.n_gpus
 
 
 def kv_tokens_per_slot(bytes_of_slot: int, bytes_of_token: int | None) -> float | None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _FIRST_CAPACITY = 1024
-_BLOCK_BITS = 9
-"""512 positions a block: of 128 to 4,096 the fastest at 10,000 names (docs/capacity.md)."""
+_BLOCK_BITS = 8
+"""256 positions a block: of 64 to 4,096 the fastest at 10,000 names (docs/capacity.md)."""
 _BLOCK = 1 << _BLOCK_BITS
 
 
