@@ -153,7 +153,7 @@ def counted(fleet: Fleet) -> dict[str, int]:
     (path,) = fleet.folder.rglob("worker-facts.json")
     adapters = json.loads(path.read_text())["adapters"].values()
     names = ("loads_disk", "loads_cache", "evictions_slot", "evictions_cache")
-    return {name: sum(int(counts[name]) for counts in adapters) for name in names}
+    return {name: sum(int(counts.get(name, 0)) for counts in adapters) for name in names}
 
 
 def show(text: str) -> None:

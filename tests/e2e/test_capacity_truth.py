@@ -58,7 +58,8 @@ def test_predicted_loads_equal_the_engines_counts_when_requests_are_sequential(
     assert curve["n_requests"] == curve_before["n_requests"] + N_REQUESTS
     for field, slots in (("loads_cache", GPU_SLOTS), ("loads_disk", CPU_SLOTS)):
         counted = sum(
-            after["adapters"][f"{name}@1"][field] - before["adapters"][f"{name}@1"][field]
+            after["adapters"][f"{name}@1"].get(field, 0)
+            - before["adapters"][f"{name}@1"].get(field, 0)
             for name in names
         )
         predicted = misses(curve, slots) - misses(curve_before, slots)
