@@ -32,6 +32,7 @@ class World:
     names: list[str]
     url: str
     """Where their traces are served."""
+    revision: int = 0
     outages: dict[str, list[VersionReport]] = field(default_factory=dict)
 
     def reports(self) -> list[EngineReport]:
@@ -41,7 +42,11 @@ class World:
     def report(self, engine_id: str, **changes: Any) -> EngineReport:
         """What one engine would report now."""
         whole = self.engines[engine_id].report(self.names)
-        given = {"url": f"{self.url}/{engine_id}", "build": "vllm 0.32.0 / loraplane 0.1.0"}
+        given: dict[str, Any] = {
+            "url": f"{self.url}/{engine_id}",
+            "build": "vllm 0.32.0 / loraplane 0.1.0",
+        }
+        given["revision"] = self.revision
         outages = self.outages.get(engine_id, [])
         taken = {outage.name for outage in outages}
         versions = [version for version in whole.versions if version.name not in taken]
@@ -124,6 +129,7 @@ async def _live_an_hour(
 ) -> None:
     fleet = controller.context.repository.fleet
     requests = list(zipf_hour(world.names, start=now - HOUR, seconds=HOUR, n_requests=n))
+    world.revision = await fleet.revision()
     at, place = now - HOUR, 0
     while at < now:
         at = min(now, at + step)

@@ -15,7 +15,7 @@ from serving.capacity.curve import Curve, merge_curves
 from serving.capacity.plan import Goal, choose_plan
 from serving.contract import EngineReport
 from serving.controller.capacity.adapter_table import VersionFacts, choose_rows, make_rows
-from serving.controller.capacity.engine_view import engine_view
+from serving.controller.capacity.engine_view import MAX_ADAPTERS, engine_view
 from serving.controller.capacity.history import Steps, make_history
 from serving.controller.capacity.models import CapacityModels
 from serving.controller.capacity.observer import CapacityObserver
@@ -77,7 +77,9 @@ class CapacityBoard:
         self._rows = _Rows((-1, -1), [], [])
         self._plans: dict[tuple[Goal, float], _Plan] = {}
 
-    async def capacity(self, window_seconds: float) -> CapacityOut:
+    async def capacity(
+        self, window_seconds: float, *, n_adapters: int = MAX_ADAPTERS
+    ) -> CapacityOut:
         """Every reachable engine with the curve of its trace, and the fleet's curve."""
         engines = await self._context.repository.fleet.engines()
         reports = self._reachable(engines)
@@ -90,6 +92,7 @@ class CapacityBoard:
                     report,
                     trace=self._trace(report),
                     curve=self._curve(curves.get(report.engine_id), [report]),
+                    n_adapters=n_adapters,
                 )
                 for report in reports
             ],

@@ -17,13 +17,20 @@ from serving.controller.capacity.schemas import (
 )
 
 MAX_ADAPTERS = 1000
-"""Counts shown per engine; `/v1/capacity/adapters` pages through all."""
+"""Most counts shown per engine; `/v1/capacity/adapters` pages through all."""
 
 
 def engine_view(
-    report: EngineReport, *, trace: TraceOut | None = None, curve: CurveOut | None = None
+    report: EngineReport,
+    *,
+    trace: TraceOut | None = None,
+    curve: CurveOut | None = None,
+    n_adapters: int = MAX_ADAPTERS,
 ) -> EngineCapacityOut:
-    """Slots, residency, counts and memory as the engine reported them, with its trace's curve."""
+    """Slots, residency, counts and memory as the engine reported them, with its trace's curve.
+
+    `n_adapters`: so many adapters' counts are listed, the busiest; the sums are over all.
+    """
     sums = {name: sum(getattr(count, name) for count in report.counts) for name in _SUMS}
     unread = TraceOut(
         position=report.trace_position, next=None, lag_events=None, lost_events=0, error=None
@@ -39,7 +46,7 @@ def engine_view(
         hot=report.hot,
         hot_90=report.hot_90,
         **sums,
-        adapters=[msgspec.to_builtins(count) for count in _busiest(report.counts)],
+        adapters=[msgspec.to_builtins(count) for count in _busiest(report.counts, n_adapters)],
         memory=_memory(report),
         load_seconds=LoadSecondsOut(**load_seconds([report])),
         trace=trace or unread,
@@ -52,8 +59,8 @@ _SUMS = (
 )  # fmt: skip
 
 
-def _busiest(counts: list[AdapterCounts]) -> list[AdapterCounts]:
-    return heapq.nsmallest(MAX_ADAPTERS, counts, key=lambda count: (-count.requests, count.name))
+def _busiest(counts: list[AdapterCounts], n: int) -> list[AdapterCounts]:
+    return heapq.nsmallest(n, counts, key=lambda count: (-count.requests, count.name))
 
 
 def _memory(report: EngineReport) -> MemoryOut | None:

@@ -29,10 +29,6 @@ const COLUMNS = [
     }),
   },
   {
-    title: "live", sort: "is_live", kind: "state", text: (row) => (row.is_live ? "live" : NONE),
-    className: (row) => (row.is_live ? "good" : ""),
-  },
-  {
     title: "state", sort: "state", text: (row) => row.state ?? "unknown", kind: "state",
     className: (row) => TONE[row.state] ?? "",
   },

@@ -26,10 +26,11 @@ const ENGINE_COLUMNS = [
   },
   { title: "slots used", kind: "number", text: (row) => slots(row.n_active, row.gpu_slots) },
   { title: "cached", kind: "number", text: (row) => slots(row.n_cached, row.cpu_slots) },
-  { title: "kept on purpose", kind: "number", text: (row) => count(row.n_pinned) },
-  { title: "hot 1 m", kind: "number", text: (row) => count(row.hot["1m"]) },
-  { title: "hot 5 m", kind: "number", text: (row) => count(row.hot["5m"]) },
-  { title: "hot 1 h", kind: "number", text: (row) => count(row.hot["1h"]) },
+  { title: "kept", kind: "number", text: (row) => count(row.n_pinned), about: "in a slot on purpose" },
+  {
+    title: "hot 1 m / 5 m / 1 h", kind: "number", about: "different adapters that were used",
+    text: (row) => ["1m", "5m", "1h"].map((window) => count(row.hot[window])).join(" / "),
+  },
   { title: "proven", kind: "number", text: (row) => count(row.n_held) },
   {
     title: "out", kind: "number", text: (row) => count(row.n_out),

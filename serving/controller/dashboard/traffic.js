@@ -10,10 +10,11 @@ export const section = byId("traffic");
 const MAX_NAMED = 7;
 const POINTS = 120;
 const ADAPTERS = 40;
+// [field, name in the legend, colour, which side of zero]: loads rise, evictions hang.
 const LOADS = [
-  ["loads_disk", "loads from disk", "solid"], ["loads_cache", "loads from CPU cache", "solid"],
-  ["evictions_slot", "evictions from a slot", "dot"],
-  ["evictions_cache", "evictions from the cache", "dot"],
+  ["loads_disk", "loads from disk", 1, 1], ["loads_cache", "loads from CPU cache", 0, 1],
+  ["evictions_slot", "evictions from a slot", 2, -1],
+  ["evictions_cache", "evictions from the cache", 4, -1],
 ];
 let shown = null;
 
@@ -53,7 +54,7 @@ async function show(history) {
   tell(history, stacks, series);
   await Promise.all([
     draw(byId("hot"), (scheme, width) => buildHot(x, stacks, { scheme, width, history })),
-    draw(byId("loads"), (scheme) => buildLoads(x, series, scheme)),
+    draw(byId("loads"), (scheme) => buildLoads(x, series, { scheme, history })),
   ]);
 }
 
@@ -127,19 +128,32 @@ function endOf(history) {
   return plotTimes([history.times.at(-1) + history.step_seconds])[0];
 }
 
-function buildLoads(x, series, scheme) {
-  const color = { loads_disk: 1, loads_cache: 0, evictions_slot: 2, evictions_cache: 4 };
+function buildLoads(x, series, { scheme, history }) {
+  const most = Math.max(1, ...series.flat().map((value) => value ?? 0));
+  const step = niceStep(most);
+  const ticks = [-3, -2, -1, 0, 1, 2, 3].map((place) => place * step);
   return {
-    traces: LOADS.map(([name, title, dash], index) => ({
-      type: "scatter", mode: "lines", name: title, x, y: series[index], connectgaps: false,
-      line: { color: scheme.series[color[name]], width: 2, dash, shape: "linear" },
-      hovertemplate: "%{y:.3~g}",
+    traces: LOADS.map(([, name, color, side], index) => ({
+      type: "bar", name, x, y: series[index].map((value) => (value === null ? null : side * value)),
+      customdata: series[index], hovertemplate: "%{customdata:.3~g}",
+      width: history.step_seconds * 1000, offset: 0,
+      marker: { color: scheme.series[color], line: { width: 0 } },
     })),
     layout: {
-      showlegend: true, legend: { y: -0.2, yanchor: "top" }, margin: { b: 30, t: 8 },
-      xaxis: { type: "date", hoverformat: "%H:%M:%S UTC" },
-      yaxis: { title: { text: "a minute" }, rangemode: "tozero" },
+      barmode: "relative", bargap: 0, showlegend: true, margin: { b: 30, t: 8 },
+      legend: { traceorder: "normal", y: -0.2, yanchor: "top" },
+      xaxis: { type: "date", range: [x[0], endOf(history)], hoverformat: "%H:%M:%S UTC" },
+      yaxis: {
+        title: { text: "evictions | loads a minute" }, tickmode: "array", tickvals: ticks,
+        ticktext: ticks.map((value) => rate(Math.abs(value))), zerolinecolor: scheme.soft,
+      },
     },
   };
 }
 
+// 1, 2 or 5 times a power of ten, so that two or three ticks reach the highest bar.
+function niceStep(most) {
+  const rough = most / 2.5;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  return power * [1, 2, 5, 10].find((times) => times * power >= rough);
+}

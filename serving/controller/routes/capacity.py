@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from serving.capacity.plan import Goal
 from serving.controller.auth import Admin, Context
 from serving.controller.capacity.board import DEFAULT_GOAL, CapacityBoard
+from serving.controller.capacity.engine_view import MAX_ADAPTERS
 from serving.controller.capacity.schemas import (
     WINDOW_SECONDS,
     AdapterPage,
@@ -40,9 +41,17 @@ Seconds = Annotated[float | None, Query(gt=0, le=60)]
 
 
 @router.get("")
-async def show_capacity(board: Board, _caller: Admin, window: Window = "1h") -> CapacityOut:
-    """Slots, residency, loads, evictions, hot sets and miss-ratio curves, per reachable engine."""
-    return await board.capacity(WINDOW_SECONDS[window])
+async def show_capacity(
+    board: Board,
+    _caller: Admin,
+    window: Window = "1h",
+    adapters: Annotated[int, Query(ge=0, le=MAX_ADAPTERS)] = MAX_ADAPTERS,
+) -> CapacityOut:
+    """Slots, residency, loads, evictions, hot sets and miss-ratio curves, per reachable engine.
+
+    `adapters`: how many adapters' counts are listed for each engine, the busiest first.
+    """
+    return await board.capacity(WINDOW_SECONDS[window], n_adapters=adapters)
 
 
 @router.get("/plan")

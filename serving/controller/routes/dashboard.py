@@ -16,11 +16,15 @@ router = APIRouter(tags=["operations"])
 EMPTY_STYLE_HASH = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 """SHA-256 of nothing: plotly makes an empty <style> and fills it by insertRule, which no policy
 forbids; a <style> with text in it stays refused."""
+MAPLIBRE_STYLE_HASH = "sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o="
+"""plotly 7.1's script adds the style sheet of its maps while it loads. No plot here is a map:
+without this, only the console would complain."""
+_STYLES = (STYLE_HASH, EMPTY_STYLE_HASH, MAPLIBRE_STYLE_HASH)
 POLICY = "; ".join(
     (
         "default-src 'self'",
         # A report that is opened from the page inherits its policy, so its style is named as well.
-        f"style-src 'self' '{STYLE_HASH}' '{EMPTY_STYLE_HASH}'",
+        "style-src 'self' " + " ".join(f"'{style}'" for style in _STYLES),
         # plotly draws the cells of a heat map into a picture of its own.
         "img-src 'self' data:",
         "object-src 'none'",
