@@ -25,6 +25,7 @@ from serving.engine.ledger import TRANSIENT, Ledger
 from serving.engine.metrics import EngineMetrics
 from serving.engine.ports import EngineBusy, EnginePort, EngineUnavailable, LoadRefused
 from serving.engine.prober import confirm_probe, run_probe
+from serving.engine.tracing import Tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -39,13 +40,14 @@ class Actions:
         *,
         artifacts: LocalArtifacts,
         metrics: EngineMetrics,
+        tracing: Tracing,
         clock: Callable[[], float],
         load_wait_seconds: float,
     ) -> None:
         self.ledger = Ledger()
         self.artifacts, self.now = artifacts, clock
         self._port, self._admission, self._metrics = port, admission, metrics
-        self._load_wait_seconds = load_wait_seconds
+        self._tracing, self._load_wait_seconds = tracing, load_wait_seconds
 
     @property
     def resident(self) -> tuple[str, ...]:
@@ -122,9 +124,12 @@ class Actions:
         self.ledger.begin(entry, VersionState.LOADING)
         try:
             lease = await self._admission.lease(entry.name, wait_seconds=self._load_wait_seconds)
+            # A probe takes a slot as the gate's requests do.
+            ended = self._tracing.begin(entry.name, is_gate=True)
             try:
                 failure = await run_probe(self._port, entry.name, entry.probe)
             finally:
+                ended()
                 lease.release()
             self.ledger.probed(entry.name, now=self.now())
             if failure is None:
@@ -144,6 +149,7 @@ class Actions:
         lease = self._admission.lease_quietly(entry.name)
         if lease is None:
             return
+        ended = self._tracing.begin(entry.name, is_gate=True)
         try:
             failure = await confirm_probe(self._port, entry.name, entry.probe)
         except EngineUnavailable as exc:
@@ -153,6 +159,7 @@ class Actions:
             _log.warning("a scheduled probe was not answered", name=entry.name, reason=str(exc))
             return
         finally:
+            ended()
             lease.release()
         self.ledger.probed(entry.name, now=self.now())
         if failure is None:
@@ -169,7 +176,7 @@ class Actions:
         # Looked at again here, with no await before the removal: a request may have come since.
         if self.in_flight(name):
             return
-        await self._admission.remove(name)
+        await self._admission.remove(name, is_forgotten=is_forgotten)
         self.ledger.removed(name, is_forgotten=is_forgotten)
         if is_forgotten:
             self._metrics.forget(name)

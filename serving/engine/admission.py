@@ -7,6 +7,7 @@ So vLLM never reads from disk inside a step. This is the only caller of the engi
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,14 +50,19 @@ class Admission:
         path_of: Callable[[str], str],
         importance_of: Callable[[str], int],
         on_read: Callable[[str], None] = lambda _name: None,
+        is_hot: Callable[[str], bool] = lambda _name: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`path_of`: a name's folder. `importance_of`: 0 for candidates, 2 for alias targets.
 
-        `on_read` hears of each version whose bytes were read from disk.
+        `is_hot`: evicted only when nothing else could be. `on_read` hears of each version whose
+        bytes were read from disk.
         """
         self._port = port
         self._cpu_slots = cpu_slots
         self._path_of, self._importance_of, self._on_read = path_of, importance_of, on_read
+        self._is_hot, self._clock = is_hot, clock
+        self._used_at: dict[str, float] = {}
         self._resident: OrderedDict[str, None] = OrderedDict()
         self._claims: Counter[str] = Counter()
         self._loads: dict[str, asyncio.Task[None]] = {}
@@ -82,6 +88,7 @@ class Admission:
         if name not in self._resident:
             return None
         self._resident.move_to_end(name)
+        self._used_at[name] = self._clock()
         self._claims[name] += 1
         return Lease(self, name)
 
@@ -119,21 +126,57 @@ class Admission:
             raise
         return lease
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str, *, is_forgotten: bool = True) -> None:
         """Take an unclaimed version out of the engine; the caller lets nobody ask for it.
+
+        `is_forgotten`: its counts end too.
 
         Raises:
             EngineUnavailable: the engine did not answer; the version still counts as in memory.
         """
         was_resident = name in self._resident
         self._resident.pop(name, None)
+        self._used_at.pop(name, None)
         try:
-            await self._port.remove(name)
+            await self._port.remove(name, is_forgotten=is_forgotten)
         except BaseException:
             if was_resident:
                 self._restore(name)
             raise
         self._room_changed.set()
+
+    async def prefetch(self, name: str, *, victim_idle_seconds: float) -> bool:
+        """Bring a version into memory that nobody waits for; False where that is not worth a place.
+
+        It takes a free place, or one of an idle version that is not hot and that nobody used for
+        `victim_idle_seconds`. Loads that somebody waits for go first; one that is asked for while
+        this one is read waits for the rest of that read.
+
+        Raises:
+            LoadRefused, EngineBusy, EngineUnavailable: as `EnginePort.prefetch`.
+        """
+        while self._loads:
+            await asyncio.wait(list(self._loads.values()))
+        async with self._one_load:
+            victim = None
+            if name in self._resident:
+                return False
+            if len(self._resident) >= self._cpu_slots:
+                before = self._clock() - victim_idle_seconds
+                forgotten = (
+                    idle
+                    for idle in self._idle()
+                    if not self._is_hot(idle) and self._used_at.get(idle, before) <= before
+                )
+                victim = next(forgotten, None)
+                if victim is None:
+                    return False
+            self._claims[name] += 1  # So that nobody removes it meanwhile.
+            try:
+                await self._bring_in(name, victim)
+            finally:
+                self._end(name, is_use=False)
+        return True
 
     async def stop(self) -> None:
         """End loads that still run."""
@@ -148,6 +191,7 @@ class Admission:
             del self._claims[name]
         if is_use and name in self._resident:
             self._resident.move_to_end(name)
+            self._used_at[name] = self._clock()
         self._room_changed.set()
 
     def _load_of(self, name: str) -> asyncio.Task[None]:
@@ -167,28 +211,32 @@ class Admission:
         async with self._one_load:
             if name in self._resident or not await self._has_room(name):
                 return
-            victim = self._choose_victim(name)
+            await self._bring_in(name, self._choose_victim(name))
+
+    async def _bring_in(self, name: str, victim: str | None) -> None:
+        if victim is not None:
+            del self._resident[victim]
+        try:
+            # All but the victim are protected: who gets a lease on one of them from here on is
+            # safe, and who asks for the victim waits for a load of its own.
+            outcome = await self._port.prefetch(
+                name, self._path_of(name), frozenset(self._resident)
+            )
+        except BaseException:
             if victim is not None:
-                del self._resident[victim]
-            try:
-                # All but the victim are protected: who gets a lease on one of them from here on
-                # is safe, and who asks for the victim waits for a load of its own.
-                outcome = await self._port.prefetch(
-                    name, self._path_of(name), frozenset(self._resident)
-                )
-            except BaseException:
-                if victim is not None:
-                    self._restore(victim)
-                raise
-            self._apply(name, victim, outcome)
+                self._restore(victim)
+            raise
+        self._apply(name, victim, outcome)
 
     def _apply(self, name: str, victim: str | None, outcome: LoadOutcome) -> None:
         for evicted in outcome.evicted:
             self._resident.pop(evicted, None)
+            self._used_at.pop(evicted, None)
         if victim is not None and victim not in outcome.evicted:
             self._restore(victim)
         self._resident[name] = None
         self._resident.move_to_end(name)
+        self._used_at[name] = self._clock()
         if outcome.source == "disk":
             self._on_read(name)
 
@@ -211,11 +259,15 @@ class Admission:
         """Least recently used of those without claim; a candidate spares what is more important."""
         if len(self._resident) < self._cpu_slots:
             return None
-        idle = [
+        idle = self._idle()
+        idle = [name for name in idle if not self._is_hot(name)] or idle
+        if idle and self._importance_of(loading) == 0:
+            return min(idle, key=self._importance_of)
+        return idle[0] if idle else None
+
+    def _idle(self) -> list[str]:
+        return [
             name
             for name in self._resident
             if not self._claims[name] and not self._port.in_flight(name)
         ]
-        if idle and self._importance_of(loading) == 0:
-            return min(idle, key=self._importance_of)
-        return idle[0] if idle else None

@@ -1,111 +1,90 @@
 """What the engine counts per adapter, on its own /metrics. Prefix `loraplane_`.
 
 One collector builds all families when it is scraped: from the worker's exact counts, from finished
-requests and from the runtime's state. A retired version's series end with it.
+requests and from the runtime's state. A retired version's series end with it; `families` has their
+form, `series` the bound on their number.
 """
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Literal
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from serving.capacity.hot_set import HotSets
 from serving.contract import AdapterCounts
+from serving.engine.families import (
+    add_histogram,
+    load_families,
+    memory_families,
+    request_families,
+)
 from serving.engine.ports import AdapterLoads, WorkerFacts
+from serving.engine.series import OTHER, FinishedRequest, Seconds, SeriesLimit, Tally, add_loads
 
 HOT_WINDOWS = {"1m": 60.0, "5m": 300.0, "1h": 3600.0}
 """Seconds."""
-SECONDS_BOUNDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds of TTFT and end-to-end time: from a small GPU model to a busy CPU one."""
-MAX_ADAPTERS = 2000
-"""Adapters with series of their own; arbitrary, keeps a scrape near 100,000 lines. The rest
-share the name `other`, which no tenant or adapter may bear."""
-_OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedRequest:
-    """One request that the engine finished, from the engine's own statistics."""
-
-    name: str
-    """`acme/support@3`."""
-    prompt_tokens: int
-    completion_tokens: int
-    ttft_seconds: float
-    """NaN where no token was made."""
-    e2e_seconds: float
-    outcome: str
-    """`stop`, `length`, `abort`, ..."""
-
-
-class _Seconds:
-    """A histogram over `SECONDS_BOUNDS`."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(SECONDS_BOUNDS) + 1)
-        self.total = 0.0
-
-    def observe(self, seconds: float) -> None:
-        if math.isfinite(seconds):
-            self.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
-            self.total += seconds
-
-
-@dataclass
-class _Adapter:
-    requests: Counter[str] = field(default_factory=Counter)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    ttft: _Seconds = field(default_factory=_Seconds)
-    e2e: _Seconds = field(default_factory=_Seconds)
+HOT_SHARE = 0.9
+"""Of the requests, that a hot set carries."""
+PREFETCH_OUTCOMES = ("loaded", "refused", "skipped")
+_MAX_ADAPTERS = 500
+_NO_REQUESTS = Tally()
 
 
 class EngineMetrics(Collector):
-    """Fed with events, asked by Prometheus and by the agent's report; `clock` is monotonic."""
+    """Fed with events, asked by Prometheus and by the agent's report; `clock` is monotonic.
 
-    def __init__(self, *, gpu_slots: int, clock: Callable[[], float]) -> None:
+    The gate's requests and the probes are nobody's traffic: they are not told to it.
+    """
+
+    def __init__(
+        self, *, gpu_slots: int, clock: Callable[[], float], max_adapters: int = _MAX_ADAPTERS
+    ) -> None:
         self.facts = WorkerFacts()
         """The latest; set by the runtime."""
         self.snapshot_revision = -1
+        self.n_trace_events = 0
+        self.pinned: tuple[str, ...] = ()
+        """Of the wished-for adapters, those that hold a slot."""
         self._gpu_slots, self._clock = gpu_slots, clock
-        self._adapters: dict[str, _Adapter] = {}
+        self._tallies: dict[str, Tally] = {}
         self._last_use: dict[str, float] = {}
+        self._hot_sets = HotSets(window_seconds=tuple(HOT_WINDOWS.values()))
+        self._waits = {"memory": Seconds(), "slot": Seconds()}
         self._rejections: Counter[str] = Counter()
         self._load_failures: Counter[str] = Counter()
         self._probe_failures: Counter[str] = Counter()
         self._probes: Counter[str] = Counter(passed=0, failed=0, unanswered=0)
+        self._prefetches: Counter[str] = Counter(dict.fromkeys(PREFETCH_OUTCOMES, 0))
+        # An adapter that nobody asks for takes no place among those with requests.
+        self._loaded, self._asked = SeriesLimit(max_adapters), SeriesLimit(max_adapters)
+        self._gone_loads, self._gone_requests = AdapterLoads(), Tally()
+        """Of forgotten versions that had no series of their own: `other` must not fall."""
 
     def register(self, registry: CollectorRegistry) -> None:
         """Show the families on this registry's /metrics."""
         registry.register(self)
 
     def finished(self, request: FinishedRequest) -> None:
-        """Count one finished request."""
-        self.used(request.name)
-        adapter = self._adapters.get(self._label(request.name))
-        if adapter is None:
-            adapter = self._adapters[self._label(request.name)] = _Adapter()
-        adapter.requests[request.outcome] += 1
-        adapter.prompt_tokens += request.prompt_tokens
-        adapter.completion_tokens += request.completion_tokens
-        adapter.ttft.observe(request.ttft_seconds)
-        adapter.e2e.observe(request.e2e_seconds)
+        """Count one finished request of a tenant."""
+        self._tally(request.name).finished(request)
+        self._waits["slot"].observe(request.slot_wait_seconds)
 
     def used(self, name: str) -> None:
-        """Note that an adapter has just been asked for."""
-        self._last_use[name] = self._clock()
+        """Note that a tenant has just asked for an adapter."""
+        self._last_use[name] = now = self._clock()
+        self._hot_sets.used(name, now)
+
+    def waited_for_memory(self, name: str, seconds: float) -> None:
+        """A tenant's request waited so long for its adapter to be in CPU memory; 0 counts too."""
+        self._waits["memory"].observe(seconds)
+        self._tally(name).wait_seconds += seconds
 
     def rejected(self, reason: str) -> None:
         """Count a request that was turned away; `reason` is one of our slugs."""
@@ -122,11 +101,26 @@ class EngineMetrics(Collector):
     def probe_failed(self, name: str) -> None:
         """Count a failed probe."""
         self.probed("failed")
-        self._probe_failures[self._label(name)] += 1
+        self._probe_failures[self._loaded.label(name)] += 1
+
+    def prefetched(self, outcome: str) -> None:
+        """Count a companion that was to be brought into CPU memory; `PREFETCH_OUTCOMES`."""
+        self._prefetches[outcome] += 1
 
     def forget(self, name: str) -> None:
         """End the series of a retired version."""
-        for series in (self._adapters, self._last_use, self._probe_failures):
+        loads = self.facts.adapters.get(name)
+        if loads is not None:
+            if self._loaded.is_other(name):
+                self._gone_loads = add_loads(self._gone_loads, loads)
+            left = {n: counts for n, counts in self.facts.adapters.items() if n != name}
+            self.facts = replace(self.facts, adapters=left)
+        tally = self._tallies.pop(name, None)
+        if tally is not None and self._asked.is_other(name):
+            self._gone_requests.add(tally)
+        self._loaded.forget(name)
+        self._asked.forget(name)
+        for series in (self._last_use, self._probe_failures):
             series.pop(name, None)
 
     def hot(self) -> dict[str, int]:
@@ -139,26 +133,36 @@ class EngineMetrics(Collector):
             for window, seconds in HOT_WINDOWS.items()
         }
 
+    def hot_90(self) -> dict[str, int]:
+        """Size of the smallest set of adapters with `HOT_SHARE` of each window's requests."""
+        now = self._clock()
+        return {
+            window: len(self._hot_sets.covering(HOT_SHARE, seconds, now))
+            for window, seconds in HOT_WINDOWS.items()
+        }
+
     def counts(self) -> list[AdapterCounts]:
-        """Per adapter, for the report."""
-        return [
-            self._counts_of(name) for name in sorted(self.facts.adapters.keys() | self._adapters)
-        ]
+        """Per adapter, for the report; all of them, whatever the bound on series."""
+        names = sorted(self.facts.adapters.keys() | self._tallies)
+        return [self._counts_of(name) for name in names]
 
     def collect(self) -> Iterator[Metric]:
         """All families, as they are now."""
-        yield from self._loads()
-        yield from self._requests()
+        yield from load_families(self._shown_loads(), self._shown_in_slot(), self.facts)
+        yield from request_families(self._shown_tallies())
+        yield from memory_families(self.facts)
         yield from self._state()
+        yield from self._counters()
 
-    def _label(self, name: str) -> str:
-        if name in self._adapters or len(self._adapters) < MAX_ADAPTERS:
-            return name
-        return _OTHER
+    def _tally(self, name: str) -> Tally:
+        tally = self._tallies.get(name)
+        if tally is None:
+            tally = self._tallies[name] = Tally()
+        return tally
 
     def _counts_of(self, name: str) -> AdapterCounts:
         loads = self.facts.adapters.get(name, AdapterLoads())
-        own = self._adapters.get(name, _Adapter())
+        own = self._tallies.get(name, _NO_REQUESTS)
         return AdapterCounts(
             name=name,
             loads_disk=loads.loads_disk,
@@ -168,77 +172,61 @@ class EngineMetrics(Collector):
             requests=own.requests.total(),
             prompt_tokens=own.prompt_tokens,
             completion_tokens=own.completion_tokens,
+            removals=loads.removals,
+            failures=loads.failures,
+            slot_seconds=round(loads.slot_seconds, 3),
+            wait_seconds=round(own.wait_seconds, 6),
+            ttft=list(own.ttft.counts) if any(own.ttft.counts) else [],
+            inter_token=list(own.inter_token.counts) if any(own.inter_token.counts) else [],
         )
 
-    def _loads(self) -> Iterator[Metric]:
-        loads = CounterMetricFamily(
-            "loraplane_adapter_loads",
-            "Adapters brought from disk into memory, and from memory into a slot.",
-            labels=["adapter", "source"],
-        )
-        evictions = CounterMetricFamily(
-            "loraplane_adapter_evictions",
-            "Adapters that left a slot or memory for another one.",
-            labels=["adapter", "level"],
-        )
-        for name, counts in list(self.facts.adapters.items())[:MAX_ADAPTERS]:
-            loads.add_metric([name, "disk"], counts.loads_disk)
-            loads.add_metric([name, "cache"], counts.loads_cache)
-            evictions.add_metric([name, "slot"], counts.evictions_slot)
-            evictions.add_metric([name, "cache"], counts.evictions_cache)
-        yield loads
-        yield evictions
-        seconds = HistogramMetricFamily(
-            "loraplane_adapter_load_seconds", "Duration of one load.", labels=["source"]
-        )
-        for source, found in self.facts.load_seconds.items():
-            buckets = _buckets(found.bounds, found.counts)
-            seconds.add_metric([source], buckets, found.total_seconds)
-        yield seconds
+    def _shown_loads(self) -> dict[str, AdapterLoads]:
+        shown: dict[str, AdapterLoads] = {}
+        others = self._gone_loads
+        for name, loads in self.facts.adapters.items():
+            if self._loaded.label(name) == OTHER:
+                others = add_loads(others, loads)
+            else:
+                shown[name] = loads
+        return shown if others == AdapterLoads() else {**shown, OTHER: others}
 
-    def _requests(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "loraplane_adapter_requests",
-            "Finished requests.",
-            labels=["tenant", "adapter", "outcome"],
-        )
-        tokens = CounterMetricFamily(
-            "loraplane_adapter_tokens",
-            "Tokens of finished requests.",
-            labels=["tenant", "adapter", "kind"],
-        )
-        ttft = HistogramMetricFamily(
-            "loraplane_adapter_ttft_seconds", "Time to the first token.", labels=["adapter"]
-        )
-        e2e = HistogramMetricFamily(
-            "loraplane_adapter_e2e_seconds", "Time to the last token.", labels=["adapter"]
-        )
-        for name, adapter in self._adapters.items():
-            tenant = name.partition("/")[0]
-            for outcome, count in adapter.requests.items():
-                requests.add_metric([tenant, name, outcome], count)
-            tokens.add_metric([tenant, name, "prompt"], adapter.prompt_tokens)
-            tokens.add_metric([tenant, name, "completion"], adapter.completion_tokens)
-            for family, seconds in ((ttft, adapter.ttft), (e2e, adapter.e2e)):
-                family.add_metric([name], _buckets(SECONDS_BOUNDS, seconds.counts), seconds.total)
-        yield from (requests, tokens, ttft, e2e)
+    def _shown_in_slot(self) -> Counter[str]:
+        return Counter(self._loaded.label(name) for name in self.facts.active)
+
+    def _shown_tallies(self) -> dict[str, Tally]:
+        shown: dict[str, Tally] = {}
+        others = Tally()
+        others.add(self._gone_requests)
+        for name, tally in self._tallies.items():
+            if not tally.requests:
+                continue
+            if self._asked.label(name) == OTHER:
+                others.add(tally)
+            else:
+                shown[name] = tally
+        return {**shown, OTHER: others} if others.requests else shown
 
     def _state(self) -> Iterator[Metric]:
-        resident = GaugeMetricFamily(
-            "loraplane_adapters_resident", "Adapters in a slot, and in memory.", labels=["level"]
+        for name, text, sizes in (
+            ("hot_adapters", "Distinct adapters used within a window.", self.hot()),
+            ("hot_set_adapters", "Smallest set with 90 % of a window's requests.", self.hot_90()),
+        ):
+            hot = GaugeMetricFamily(f"loraplane_{name}", text, labels=["window"])
+            for window, count in sizes.items():
+                hot.add_metric([window], count)
+            yield hot
+        waits = HistogramMetricFamily(
+            "loraplane_adapter_wait_seconds",
+            "Wait of a request for its adapter in CPU memory, and in the engine's own queue.",
+            labels=["stage"],
         )
-        resident.add_metric(["slot"], len(self.facts.active))
-        resident.add_metric(["cache"], len(self.facts.cached))
-        yield resident
-        hot = GaugeMetricFamily(
-            "loraplane_hot_adapters", "Distinct adapters used within a window.", labels=["window"]
-        )
-        for window, count in self.hot().items():
-            hot.add_metric([window], count)
-        yield hot
+        for stage, seconds in self._waits.items():
+            add_histogram(waits, [stage], seconds)
+        yield waits
         for name, text, value in (
             ("adapter_slots", "Slots of this engine.", self._gpu_slots),
             ("snapshot_revision", "Snapshot whose aliases are followed.", self.snapshot_revision),
+            ("pinned_adapters", "Adapters kept in a slot on purpose.", len(self.pinned)),
             (
                 "adapter_loads_in_step",
                 "Reads from disk inside an engine step, which stall every tenant; 0 is right.",
@@ -246,24 +234,19 @@ class EngineMetrics(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"loraplane_{name}", text, value=value)
+
+    def _counters(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "loraplane_trace_events", "Events of the access trace.", value=self.n_trace_events
+        )
         for name, text, label, counted in (
             ("admission_rejections", "Requests turned away.", "reason", self._rejections),
             ("adapter_load_failures", "Failed loads.", "reason", self._load_failures),
             ("adapter_probe_failures", "Failed probes.", "adapter", self._probe_failures),
             ("adapter_probes", "Probes at load and on schedule.", "outcome", self._probes),
+            ("prefetches", "Companions to bring into memory.", "outcome", self._prefetches),
         ):
             family = CounterMetricFamily(f"loraplane_{name}", text, labels=[label])
             for member, count in counted.items():
                 family.add_metric([member], count)
             yield family
-
-
-def _buckets(
-    bounds: tuple[float, ...], counts: tuple[int, ...] | list[int]
-) -> list[tuple[str, float]]:
-    """Cumulative, as Prometheus wants them."""
-    total, result = 0, []
-    for bound, count in zip((*bounds, math.inf), counts, strict=True):
-        total += count
-        result.append(("+Inf" if math.isinf(bound) else str(bound), float(total)))
-    return result

@@ -6,7 +6,7 @@ Every adapter in here has a version's name (`acme/support@3`) and one immutable 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -65,14 +65,21 @@ class GeneratedTokens:
 
 @dataclass(frozen=True, slots=True)
 class AdapterLoads:
-    """Exact counts of one adapter since the engine started (or since its `remove`)."""
+    """Exact counts of one adapter since the engine started (or since it was forgotten)."""
 
     loads_disk: int = 0
     """Reads from disk into CPU memory."""
     loads_cache: int = 0
     """Copies from CPU memory into a slot."""
     evictions_slot: int = 0
+    """Times that it left a slot for another adapter."""
     evictions_cache: int = 0
+    removals: int = 0
+    """Times that it left CPU memory because somebody asked for that."""
+    failures: int = 0
+    """Loads that were refused or failed."""
+    slot_seconds: float = 0.0
+    """Time in a slot, the present stay included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,15 @@ class LoadSeconds:
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     total_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFacts:
+    """What one rank of the engine has allocated; see `serving.contract.EngineMemory`."""
+
+    slot_bytes: int
+    kv_bytes_per_token: int
+    kv_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +118,8 @@ class WorkerFacts:
     """Names whose requests made non-finite logits since their last `remove`."""
     loads_in_step: int = 0
     """Reads from disk inside an engine step; the leases keep this at 0."""
+    memory: MemoryFacts | None = None
+    """None where the engine's own tensors could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +166,25 @@ class EnginePort(Protocol):
         """
         ...
 
-    async def remove(self, name: str) -> None:
-        """Free slot and CPU memory and forget name, path, counts and non-finite mark; idempotent.
+    async def remove(self, name: str, *, is_forgotten: bool = True) -> None:
+        """Free slot and CPU memory and forget name, path and non-finite mark; idempotent.
 
+        `is_forgotten` ends the adapter's counts too; else this counts as a removal, if it was in.
         The caller has seen `in_flight(name) == 0` and lets nobody in.
 
         Raises:
             EngineUnavailable: the engine did not answer.
+        """
+        ...
+
+    async def keep_hot(self, names: Sequence[str]) -> None:
+        """Prefer these adapters in slots, hottest first, in place of those named before.
+
+        One that holds a slot keeps it as long as no batch needs the place; none is loaded for this.
+        Names that the engine does not hold mean nothing until it does; no names turn it off.
+
+        Raises:
+            EngineUnavailable: the engine did not answer; what it prefers is not known.
         """
         ...
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from http import HTTPStatus
 
-import structlog
 from prometheus_client import CollectorRegistry
 
 from serving.contract import (
+    EngineMemory,
     EngineReport,
     FleetSnapshot,
+    LoadTimes,
     Role,
     TracePage,
     derive_secret,
@@ -27,8 +26,16 @@ from serving.engine.admission import Admission, AdmissionTimeout, Lease
 from serving.engine.agent import Agent
 from serving.engine.artifacts import LocalArtifacts
 from serving.engine.link import HttpLink, Link
-from serving.engine.metrics import EngineMetrics, FinishedRequest
-from serving.engine.ports import EngineBusy, EnginePort, EngineUnavailable, LoadRefused
+from serving.engine.metrics import EngineMetrics
+from serving.engine.ports import (
+    EngineBusy,
+    EnginePort,
+    EngineUnavailable,
+    LoadRefused,
+    WorkerFacts,
+)
+from serving.engine.refusals import bad_request, unavailable, unknown_model
+from serving.engine.residency import Residency
 from serving.engine.resolution import (
     BaseModel,
     ModelMissing,
@@ -38,12 +45,10 @@ from serving.engine.resolution import (
     UnknownModel,
 )
 from serving.engine.scope import RequestRefused, RequestScope
+from serving.engine.series import FinishedRequest
 from serving.engine.tenancy import open_door
-from serving.engine.trace import AccessTrace, TraceUnavailable
+from serving.engine.tracing import Tracing
 from serving.settings import EngineSettings
-
-_log = structlog.get_logger(__name__)
-_SHOWN_MODEL_CHARACTERS = 200
 
 
 class SecretMissing(RuntimeError):
@@ -77,13 +82,17 @@ class EngineRuntime:
         self._pepper = derive_secret(secret, "key hash").encode()
         self._gate_key_hash = self.hash_key(gate_key(secret))
         self._engine_token = engine_token(secret).encode()
-        self.trace = _open_trace(settings)
-        """None where it is turned off, or the disk refuses."""
+        self.tracing = Tracing.of(settings)
         self._description = port.describe()
         self.table: Table | None = None
         """The followed snapshot; None before the first."""
         self._started_at = time.time()
-        self.metrics = EngineMetrics(gpu_slots=self._description.gpu_slots, clock=clock)
+        self._clock = clock
+        self.metrics = EngineMetrics(
+            gpu_slots=self._description.gpu_slots,
+            clock=clock,
+            max_adapters=settings.metrics_max_adapters,
+        )
         self.metrics.register(registry)
         artifacts = LocalArtifacts(settings.engine_dir / "artifacts")
         self.admission = Admission(
@@ -92,14 +101,25 @@ class EngineRuntime:
             path_of=self._path_of,
             importance_of=self._importance_of,
             on_read=lambda name: self._actions.ledger.reread(name),
+            is_hot=lambda name: self.residency.is_hot(name),
+            clock=clock,
         )
         self._actions = Actions(
             port,
             self.admission,
             artifacts=artifacts,
             metrics=self.metrics,
+            tracing=self.tracing,
             clock=clock,
             load_wait_seconds=settings.load_wait_seconds,
+        )
+        self.residency = Residency(
+            port,
+            self.admission,
+            engine_id=settings.engine_id,
+            metrics=self.metrics,
+            clock=clock,
+            is_usable=lambda name: name in self._actions.ledger.usable,
         )
         self.agent = Agent(
             self._actions,
@@ -132,10 +152,9 @@ class EngineRuntime:
         """Turn new requests away and end what runs in the background."""
         self.drain()
         await self.agent.stop()
+        await self.residency.stop()
         await self.admission.stop()
-        if self.trace is not None:
-            self.trace.close()
-            self.trace = None
+        self.tracing.close()
 
     def drain(self) -> None:
         """Turn new requests away; those in flight go on."""
@@ -168,54 +187,49 @@ class EngineRuntime:
     ) -> None:
         if scope.answer is not None:
             if model != scope.asked_model:
-                raise _unknown_model(model or "")
+                raise unknown_model(model or "")
             return
         field = resolution.refused_field(fields)
         if field is not None:
-            raise _bad_request(
+            raise bad_request(
                 "field_refused",
                 f"`{field}` may not be set: {resolution.REFUSED_FIELDS[field]}.",
                 field,
             )
         answer = self._resolve(scope, model)
         if isinstance(answer, Resolved):
-            lease = self.admission.lease_resident(answer.entry.name)
-            if lease is None:
-                lease = await self._bring_in(answer)
-            scope.release = self._admitted(scope, answer.entry.name, lease)
-            self.metrics.used(answer.entry.name)
+            await self._hold(scope, answer)
         scope.asked_model, scope.answer = model, answer
 
-    def _admitted(self, scope: RequestScope, name: str, lease: Lease) -> Callable[[], None]:
-        """Write it down; returns what ends lease and trace together, once."""
-        trace = self.trace
-        if trace is None:
-            return lease.release
-        position = trace.admitted(name, at=time.time(), is_gate=scope.is_gate)
-        is_open = True
+    async def _hold(self, scope: RequestScope, answer: Resolved) -> None:
+        """Have the version in memory until the response has ended, and write both down."""
+        name, asked_at = answer.entry.name, self._clock()
+        lease = self.admission.lease_resident(name)
+        if lease is None:
+            lease = await self._bring_in(answer)
+        ended = self.tracing.begin(name, is_gate=scope.is_gate, usage=scope.usage.total)
 
         def release() -> None:
-            nonlocal is_open
-            if is_open:
-                is_open = False
-                trace.finished(
-                    position, name, at=time.time(), usage=scope.usage(), is_gate=scope.is_gate
-                )
+            ended()
             lease.release()
 
-        return release
+        scope.release = release
+        if not scope.is_gate:
+            self.metrics.used(name)
+            self.metrics.waited_for_memory(name, self._clock() - asked_at)
+            self.residency.asked(name)
 
     def _resolve(self, scope: RequestScope, model: str | None) -> Resolved | BaseModel:
         if self.table is None:
-            raise _unavailable("starting", "The engine has no snapshot yet.")
+            raise unavailable("starting", "The engine has no snapshot yet.")
         usable = self._actions.ledger.usable
         answer = resolution.resolve(self.table, scope.grant, model, proven=usable)
         if isinstance(answer, UnknownModel):
-            raise _unknown_model(answer.model)
+            raise unknown_model(answer.model)
         if isinstance(answer, ModelMissing):
-            raise _bad_request("model_missing", "`model` must name an adapter.", "model")
+            raise bad_request("model_missing", "`model` must name an adapter.", "model")
         if isinstance(answer, NotReady):
-            raise _unavailable(
+            raise unavailable(
                 "adapter_not_ready", f"The adapter `{answer.name}` is not ready on this engine."
             )
         return answer
@@ -227,13 +241,13 @@ class EngineRuntime:
         except LoadRefused as exc:
             self._actions.refused_at_request(answer.entry, exc)
             self.hint()
-            raise _unavailable("adapter_not_ready", f"`{name}` could not be loaded.") from exc
+            raise unavailable("adapter_not_ready", f"`{name}` could not be loaded.") from exc
         except (AdmissionTimeout, EngineBusy) as exc:
-            raise _unavailable(
+            raise unavailable(
                 "adapters_busy", f"No room for `{name}` in time: too many adapters in use."
             ) from exc
         except EngineUnavailable as exc:
-            raise _unavailable("engine_unavailable", "The engine does not answer.") from exc
+            raise unavailable("engine_unavailable", "The engine does not answer.") from exc
 
     def listing(self, scope: RequestScope) -> list[tuple[str, str | None]]:
         """(id, parent) of the models that this key may name."""
@@ -272,15 +286,12 @@ class EngineRuntime:
 
     async def trace_page(self, after: int, limit: int) -> TracePage | None:
         """Events of the access trace; None where this engine keeps none."""
-        if self.trace is None:
-            return None
-        return await asyncio.to_thread(
-            self.trace.page, self._settings.engine_id, after=after, limit=limit
-        )
+        return await self.tracing.page(after, limit)
 
     async def refresh_facts(self) -> None:
         """Read the worker's counts again."""
         self.metrics.facts = await self._port.observe()
+        self._note_state()
 
     def count_rejection(self, reason: str) -> None:
         """Count a request that was turned away."""
@@ -288,6 +299,7 @@ class EngineRuntime:
 
     def report(self) -> EngineReport:
         """What this engine observes now."""
+        self._note_state()
         about, facts, settings = self._description, self.metrics.facts, self._settings
         return EngineReport(
             engine_id=settings.engine_id,
@@ -306,13 +318,25 @@ class EngineRuntime:
             active=list(facts.active),
             cached=list(facts.cached),
             hot=self.metrics.hot(),
-            trace_position=0 if self.trace is None else self.trace.end,
+            hot_90=self.metrics.hot_90(),
+            pinned=list(self.metrics.pinned),
+            load_times={
+                source: LoadTimes(sum(seconds.counts), seconds.total_seconds)
+                for source, seconds in facts.load_seconds.items()
+            },
+            memory=_memory(facts),
+            trace_position=self.tracing.end,
             unhooked=dict(about.unhooked),
         )
+
+    def _note_state(self) -> None:
+        self.metrics.pinned = self.residency.pinned(self.metrics.facts.active)
+        self.metrics.n_trace_events = self.tracing.end
 
     def _follow(self, snapshot: FleetSnapshot) -> None:
         self.table = resolution.compile_table(snapshot, gate_key_hash=self._gate_key_hash)
         self.metrics.snapshot_revision = snapshot.revision
+        self.residency.follow(snapshot)
 
     def _path_of(self, name: str) -> str:
         return str(self._actions.artifacts.path(self._actions.ledger.digest_of(name)))
@@ -340,43 +364,14 @@ def get_runtime() -> EngineRuntime | None:
     return _runtime
 
 
-def _open_trace(settings: EngineSettings) -> AccessTrace | None:
-    if settings.trace_events <= 0:
+def _memory(facts: WorkerFacts) -> EngineMemory | None:
+    found = facts.memory
+    if found is None:
         return None
-    try:
-        return AccessTrace(settings.engine_dir / "trace", capacity=settings.trace_events)
-    except TraceUnavailable as exc:
-        # Tenants' requests are worth more than knowing of them.
-        _log.error("this engine keeps no access trace", reason=str(exc))
-        return None
+    return EngineMemory(found.slot_bytes, found.kv_bytes_per_token, found.kv_tokens)
 
 
 def _http_link(settings: EngineSettings, secret: str) -> Link | None:
     if not settings.controller_url:
         return None
     return HttpLink(settings.controller_url, cluster_secret=secret, engine_id=settings.engine_id)
-
-
-def _unknown_model(model: str) -> RequestRefused:
-    shown = model[:_SHOWN_MODEL_CHARACTERS]
-    return RequestRefused(
-        HTTPStatus.NOT_FOUND,
-        "model_not_found",
-        f"The model `{shown}` does not exist.",
-        kind="NotFoundError",
-        param="model",
-    )
-
-
-def _bad_request(code: str, message: str, param: str) -> RequestRefused:
-    return RequestRefused(HTTPStatus.BAD_REQUEST, code, message, param=param)
-
-
-def _unavailable(code: str, message: str) -> RequestRefused:
-    return RequestRefused(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        code,
-        message,
-        kind="ServiceUnavailableError",
-        retry_after_seconds=2,
-    )

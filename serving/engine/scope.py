@@ -13,7 +13,7 @@ from typing import Protocol
 
 from serving.contract import KeyGrant, TracePage
 from serving.engine.resolution import SCOPE_GATE, BaseModel, Resolved, Table
-from serving.engine.trace import Usage
+from serving.engine.tracing import UsageMeter
 
 
 class RequestRefused(Exception):
@@ -58,8 +58,7 @@ class RequestScope:
         self.retry_after_seconds: int | None = None
         self.extra_headers: dict[bytes, str] = {}
         """For the answer."""
-        self.usage: Callable[[], Usage] = Usage
-        """What the request has taken so far, as the engine counted it; read when it has ended."""
+        self.usage = UsageMeter()
 
     @property
     def is_gate(self) -> bool:
@@ -150,6 +149,11 @@ def current_scope() -> RequestScope:
             HTTPStatus.UNAUTHORIZED, "no_scope", "The request did not come through the front door."
         )
     return scope
+
+
+def find_scope() -> RequestScope | None:
+    """As `current_scope`; None for what is no client's request (a probe)."""
+    return _scope.get(None)
 
 
 def enter(scope: RequestScope) -> Callable[[], None]:

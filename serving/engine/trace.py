@@ -55,6 +55,15 @@ class Usage:
     completion_tokens: int = 0
     ttft_seconds: float | None = None
 
+    def __add__(self, other: Usage) -> Usage:
+        """Both together; the first token of either is the first."""
+        ttfts = [seconds for seconds in (self.ttft_seconds, other.ttft_seconds) if seconds]
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            min(ttfts, default=None),
+        )
+
 
 class AccessTrace:
     """Appended to from one thread; `page` may be called from any other.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class FakeEnginePort:
         """Requests that the engine works on, by name; a test may set them."""
         self.loads: dict[str, AdapterLoads] = {}
         self.non_finite: set[str] = set()
+        self.hot: tuple[str, ...] = ()
         self.is_down = False
         self.may_read = asyncio.Event()
         self.may_read.set()
@@ -64,9 +65,11 @@ class FakeEnginePort:
             await self.may_read.wait()
         finally:
             self.n_reading -= 1
-        if data is None:
-            raise LoadRefused("unreadable", path)
-        if b"REFUSE" in data:
+        if data is None or b"REFUSE" in data:
+            counts = self.loads.get(name, AdapterLoads())
+            self.loads[name] = replace(counts, failures=counts.failures + 1)
+            if data is None:
+                raise LoadRefused("unreadable", path)
             raise LoadRefused("shape_mismatch", "its bytes say so")
         evicted = self._make_room(leased)
         self.cached[name] = data
@@ -85,12 +88,20 @@ class FakeEnginePort:
         self.loads[victim] = replace(counts, evictions_cache=counts.evictions_cache + 1)
         return (victim,)
 
-    async def remove(self, name: str) -> None:
+    async def keep_hot(self, names: Sequence[str]) -> None:
+        self._require_up()
+        self.hot = tuple(names)
+
+    async def remove(self, name: str, *, is_forgotten: bool = True) -> None:
         self._require_up()
         assert not self.requests[name], f"{name} was removed with requests in flight"
         await asyncio.sleep(0)
-        self.cached.pop(name, None)
-        self.loads.pop(name, None)
+        was_there = self.cached.pop(name, None) is not None
+        if is_forgotten:
+            self.loads.pop(name, None)
+        elif was_there:
+            counts = self.loads[name]
+            self.loads[name] = replace(counts, removals=counts.removals + 1)
         self.non_finite.discard(name)
 
     async def generate(

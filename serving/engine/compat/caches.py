@@ -8,7 +8,7 @@ Source of the behaviour: vllm/lora/model_manager.py and worker_manager.py, vLLM 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,6 +46,8 @@ class CountedManager(LRUCacheLoRAModelManager):  # type: ignore[misc]
         self.facts = Facts(gpu_slots=self.lora_slots, cpu_slots=self.capacity)
         self.name_by_id: dict[int, str] = {}
         self.is_dirty = True
+        self.hot: tuple[str, ...] = ()
+        """Names to keep in a slot as long as no batch needs the place, hottest first."""
         self._is_asked_for = False
         self._registered_adapters = CountedCache(
             self.capacity, self.deactivate_adapter, self._count_cache_removal
@@ -67,6 +69,9 @@ class CountedManager(LRUCacheLoRAModelManager):  # type: ignore[misc]
         if (name := self.name_by_id.get(lora_id)) is None:
             return
         self.is_dirty = True
+        since = self.facts.in_slot_since.pop(name, None)
+        if since is not None:
+            self.facts.of(name).slot_seconds += time.monotonic() - since
         if not self._is_asked_for:
             self.facts.of(name).evictions_slot += 1
 
@@ -89,12 +94,35 @@ class CountedManager(LRUCacheLoRAModelManager):  # type: ignore[misc]
         except BaseException:
             with self._asked_for():
                 self.deactivate_adapter(lora_id)
+            self.count_failure(lora_id)
             raise
         if was_loaded and (name := self.name_by_id.get(lora_id)) is not None:
             self.facts.of(name).loads_cache += 1
             self.facts.load_seconds["cache"].observe(time.perf_counter() - started)
+            self.facts.in_slot_since[name] = time.monotonic()
             self.is_dirty = True
         return was_loaded
+
+    def count_failure(self, lora_id: int) -> None:
+        """Book a load that failed."""
+        if (name := self.name_by_id.get(lora_id)) is not None:
+            self.facts.of(name).failures += 1
+            self.is_dirty = True
+
+    def prefer(self, batch: Collection[int]) -> None:
+        """Touch what should stay in its slot: hot ones, and then what this batch has there already.
+
+        Only the order changes (utils/cache.py `touch`, vLLM 0.32): where a batch needs a place, the
+        oldest leaves, a hot one too. A pin would make the engine fail there. With the batch's own
+        touched first, none of it is evicted for another of it that is loaded before.
+        """
+        slots = self._active_adapters
+        hot = {self.name_by_id.get(key): key for key in slots.order} if self.hot else {}
+        for name in reversed(self.hot):
+            if name in hot:
+                slots.touch(hot[name])
+        for lora_id in batch:
+            slots.touch(lora_id)
 
     def prepare(self, lora: Any) -> None:
         """Pack and scale outside the engine's loop; `add_adapter` then only registers it."""
@@ -172,6 +200,8 @@ class CountedWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]
         manager.is_dirty = True
 
     def _apply_adapters(self, lora_requests: set[Any]) -> None:
+        batch = [request.lora_int_id for request in lora_requests if request]
+        self._adapter_manager.prefer(batch)
         super()._apply_adapters(lora_requests)
         self.publish_facts()
 

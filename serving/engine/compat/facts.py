@@ -30,7 +30,7 @@ LOAD_SECONDS_BUCKETS = (
 """Upper bounds in seconds; a 20 MB adapter takes 2 to 50 ms, a large one on slow disk seconds."""
 
 
-class AdapterFacts(msgspec.Struct):
+class AdapterFacts(msgspec.Struct, omit_defaults=True):
     """Counts of one adapter since the worker started.
 
     `loads_disk` counts reads from disk into CPU memory, `loads_cache` copies from CPU memory into a
@@ -42,6 +42,10 @@ class AdapterFacts(msgspec.Struct):
     evictions_slot: int = 0
     evictions_cache: int = 0
     removals: int = 0
+    failures: int = 0
+    """Loads that were refused, and copies into a slot that failed."""
+    slot_seconds: float = 0.0
+    """Time in a slot, without the present stay."""
 
 
 class Histogram(msgspec.Struct):
@@ -56,6 +60,14 @@ class Histogram(msgspec.Struct):
         self.total_seconds += seconds
 
 
+class MemoryFacts(msgspec.Struct):
+    """Allocated by this rank; see `serving.contract.EngineMemory`."""
+
+    slot_bytes: int
+    kv_bytes_per_token: int
+    kv_tokens: int
+
+
 class Facts(msgspec.Struct):
     """What one worker knows for certain. `active` and `cached`: least recently used first."""
 
@@ -63,12 +75,17 @@ class Facts(msgspec.Struct):
     cpu_slots: int = 0
     adapters: dict[str, AdapterFacts] = {}
     active: list[str] = []
+    in_slot_since: dict[str, float] = {}
+    """By name in a slot: `time.monotonic()` of the worker, one clock for all of a machine's
+    processes on Linux."""
     cached: list[str] = []
     load_seconds: dict[str, Histogram] = msgspec.field(
         default_factory=lambda: {"disk": Histogram(), "cache": Histogram()}
     )
     loads_in_step: int = 0
     """Reads from disk inside an engine step: the admission's leases keep this at 0."""
+
+    memory: MemoryFacts | None = None
 
     def of(self, name: str) -> AdapterFacts:
         """The counts of one adapter, made at first use."""

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from vllm.inputs import TokensPrompt
 from vllm.lora.request import LoRARequest
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from serving.engine.compat.facts import LOAD_SECONDS_BUCKETS, AdapterFacts, Facts, read_facts
+from serving.engine.compat.facts import LOAD_SECONDS_BUCKETS, Facts, read_facts
 from serving.engine.ports import (
     AdapterLoads,
     EngineBusy,
@@ -27,6 +27,7 @@ from serving.engine.ports import (
     LoadOutcome,
     LoadRefused,
     LoadSeconds,
+    MemoryFacts,
     WorkerFacts,
 )
 
@@ -94,8 +95,9 @@ class VllmEngine:
             states = {answer["state"] for answer in answers}
             if "refused" in states:
                 refused = next(answer for answer in answers if answer["state"] == "refused")
-                await self._call("loraplane_remove", lora_id)
-                self._requests.pop(self._name_by_id.pop(lora_id), None)
+                name = self._name_by_id.pop(lora_id)
+                await self._call("loraplane_remove", lora_id, name, False)
+                self._requests.pop(name, None)
                 raise LoadRefused(refused["reason"], refused["detail"])
             if "pending" not in states:
                 return "resident" if states == {"resident"} else "ready"
@@ -109,13 +111,19 @@ class VllmEngine:
             raise EngineBusy
         return tuple(self._name_by_id[evicted] for evicted in answers[0]["evicted"])
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str, *, is_forgotten: bool = True) -> None:
         """See `EnginePort.remove`."""
         request = self._requests.get(name)
+        if request is not None or is_forgotten:
+            lora_id = 0 if request is None else request.lora_int_id
+            await self._call("loraplane_remove", lora_id, name, is_forgotten)
         if request is not None:
-            await self._call("loraplane_remove", request.lora_int_id)
             del self._requests[name], self._name_by_id[request.lora_int_id]
         self._non_finite.discard(name)
+
+    async def keep_hot(self, names: Sequence[str]) -> None:
+        """See `EnginePort.keep_hot`."""
+        await self._call("loraplane_keep_hot", list(names))
 
     async def generate(
         self, name: str | None, prompt_token_ids: list[int], max_tokens: int
@@ -146,7 +154,7 @@ class VllmEngine:
         """See `EnginePort.observe`."""
         facts = read_facts(self._facts_path) or Facts()
         return WorkerFacts(
-            adapters={name: _loads(counts) for name, counts in facts.adapters.items()},
+            adapters=_adapters(facts, time.monotonic()),
             active=tuple(facts.active),
             cached=tuple(facts.cached),
             load_seconds={
@@ -155,6 +163,7 @@ class VllmEngine:
             },
             non_finite=frozenset(self._non_finite),
             loads_in_step=facts.loads_in_step,
+            memory=_memory(facts),
         )
 
     def in_flight(self, name: str) -> int:
@@ -199,10 +208,28 @@ class VllmEngine:
         return list(answers)
 
 
-def _loads(counts: AdapterFacts) -> AdapterLoads:
-    return AdapterLoads(
-        counts.loads_disk, counts.loads_cache, counts.evictions_slot, counts.evictions_cache
-    )
+def _adapters(facts: Facts, now: float) -> dict[str, AdapterLoads]:
+    """Per adapter; the present stay in a slot counts up to `now`, on the worker's clock."""
+    since = facts.in_slot_since
+    return {
+        name: AdapterLoads(
+            loads_disk=counts.loads_disk,
+            loads_cache=counts.loads_cache,
+            evictions_slot=counts.evictions_slot,
+            evictions_cache=counts.evictions_cache,
+            removals=counts.removals,
+            failures=counts.failures,
+            slot_seconds=counts.slot_seconds + max(0.0, now - since.get(name, now)),
+        )
+        for name, counts in facts.adapters.items()
+    }
+
+
+def _memory(facts: Facts) -> MemoryFacts | None:
+    found = facts.memory
+    if found is None:
+        return None
+    return MemoryFacts(found.slot_bytes, found.kv_bytes_per_token, found.kv_tokens)
 
 
 def _tokens(output: Any) -> GeneratedTokens:

@@ -8,6 +8,7 @@ answer in the second, so an alias that moves in between cannot mix two versions.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import math
 import time
 from importlib.metadata import version
@@ -25,11 +26,13 @@ from serving.engine.compat.install import (
     missing_hooks,
     require_tested_vllm,
 )
-from serving.engine.compat.port import PROBE_PREFIX, QuarantinedRequest, VllmEngine
-from serving.engine.metrics import FinishedRequest
+from serving.engine.compat.port import QuarantinedRequest, VllmEngine
 from serving.engine.ports import EngineDescription
 from serving.engine.runtime import EngineRuntime, set_runtime
+from serving.engine.scope import find_scope
+from serving.engine.series import FinishedRequest
 from serving.engine.tenancy import RequestRefused, current_scope
+from serving.engine.trace import Usage
 from serving.settings import EngineSettings
 
 _log = structlog.get_logger(__name__)
@@ -66,6 +69,7 @@ async def connect(engine_client: Any, state: Any) -> None:
     _hook_statistics(engine_client.output_processor, runtime, engine)
     _hook_shutdown(engine_client, runtime)
     set_runtime(runtime)
+    atexit.register(runtime.tracing.close)
     await runtime.start()
 
 
@@ -164,8 +168,17 @@ def _hook_statistics(
     processor: OutputProcessor, runtime: EngineRuntime, engine: VllmEngine
 ) -> None:
     """Per adapter, from the engine's own finished-request statistics; and NaN as it appears."""
+    upstream_add = processor.add_request
     upstream_output = processor._update_stats_from_output  # noqa: SLF001
     upstream_finished = processor._update_stats_from_finished  # noqa: SLF001
+
+    def add_request(request: Any, *args: Any, **kwargs: Any) -> None:
+        # Called in the context of the HTTP request: so each part of it is known by its scope.
+        upstream_add(request, *args, **kwargs)
+        state = processor.request_states.get(request.request_id)
+        if state is not None and (scope := find_scope()) is not None:
+            state.loraplane_scope = scope
+            scope.usage.open(state.request_id, lambda: _usage(state))
 
     def on_output(state: Any, output: Any, timestamp: Any, stats: Any) -> None:
         upstream_output(state, output, timestamp, stats)
@@ -177,21 +190,44 @@ def _hook_statistics(
 
     def on_finished(state: Any, reason: Any, stats: Any) -> None:
         upstream_finished(state, reason, stats)
-        is_use = not state.external_req_id.startswith(PROBE_PREFIX)
-        if is_use and state.lora_name is not None and state.stats is not None:
+        scope = getattr(state, "loraplane_scope", None)
+        if scope is None or state.stats is None:
+            return
+        scope.usage.close(state.request_id)
+        if state.lora_name is not None and not scope.is_gate:
             runtime.record_finished(_finished(state, reason))
 
+    processor.add_request = add_request
     processor._update_stats_from_output = on_output  # noqa: SLF001
     processor._update_stats_from_finished = on_finished  # noqa: SLF001
 
 
-def _finished(state: Any, reason: Any) -> FinishedRequest:
+def _usage(state: Any) -> Usage:
+    """What one part of a request has taken; several samples share one prompt."""
+    is_first = state.parent_req is None or state.request_index == 0
     stats = state.stats
+    return Usage(
+        prompt_tokens=state.prompt_len if is_first else 0,
+        completion_tokens=0 if stats is None else stats.num_generation_tokens,
+        ttft_seconds=None if stats is None else stats.first_token_latency or None,
+    )
+
+
+def _finished(state: Any, reason: Any) -> FinishedRequest:
+    """From vLLM's RequestStateStats (v1/metrics/stats.py); its `_ts` are the core's monotonic."""
+    stats = state.stats
+    n_tokens = stats.num_generation_tokens
     return FinishedRequest(
         name=state.lora_name,
         prompt_tokens=state.prompt_len,
-        completion_tokens=stats.num_generation_tokens,
+        completion_tokens=n_tokens,
         ttft_seconds=stats.first_token_latency or math.nan,
         e2e_seconds=time.time() - stats.arrival_time,
         outcome=str(reason),
+        inter_token_seconds=(
+            (stats.last_token_ts - stats.first_token_ts) / (n_tokens - 1)
+            if n_tokens > 1
+            else math.nan
+        ),
+        slot_wait_seconds=stats.scheduled_ts - stats.queued_ts if stats.scheduled_ts else math.nan,
     )

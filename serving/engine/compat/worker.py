@@ -15,6 +15,7 @@ import structlog
 import torch
 from vllm.lora.request import LoRARequest
 
+from serving.engine.compat.memory import read_memory
 from serving.engine.compat.strict import LoadRefusedInWorker
 
 _log = structlog.get_logger(__name__)
@@ -42,12 +43,14 @@ class WorkerExtension:
     """Mixed into vLLM's worker class by `--worker-extension-cls`; `self` is the worker."""
 
     model_runner: Any
+    vllm_config: Any
 
     def loraplane_begin_load(self, name: str, lora_id: int, path: str) -> bool:
         """Start reading an adapter in the background; repeated calls for one id are one read."""
         pending = self._loraplane_pending()
         if lora_id not in pending and lora_id not in self._loraplane_manager().list_adapters():
             request = LoRARequest(lora_name=name, lora_int_id=lora_id, lora_path=path)
+            self._loraplane_manager().name_by_id[lora_id] = name
             pending[lora_id] = _readers.submit(self._loraplane_read, request)
         return True
 
@@ -63,6 +66,7 @@ class WorkerExtension:
         error = future.exception()
         if error is None:
             return {"state": "ready"}
+        self._loraplane_manager().count_failure(lora_id)
         if isinstance(error, LoadRefusedInWorker):
             return {"state": "refused", "reason": error.reason, "detail": error.detail}
         _log.warning("adapter could not be read", lora_id=lora_id, exc_info=error)
@@ -94,17 +98,22 @@ class WorkerExtension:
         )
         return {"state": "done", "evicted": []}
 
-    def loraplane_remove(self, lora_id: int) -> bool:
-        """Free slot and memory of an adapter and end its series."""
+    def loraplane_remove(self, lora_id: int, name: str, is_forgotten: bool) -> bool:
+        """Free slot and memory of an adapter; `is_forgotten` ends its counts too."""
         self._loraplane_pending().pop(lora_id, None)
         manager = self._loraplane_manager()
         was_there = bool(manager.remove_adapter(lora_id))
-        name = manager.name_by_id.pop(lora_id, None)
-        if name is not None:
+        manager.name_by_id.pop(lora_id, None)
+        if is_forgotten:
             manager.facts.adapters.pop(name, None)
-            manager.is_dirty = True
+        manager.is_dirty = True
         self._loraplane_worker_manager().publish_facts()
         return was_there
+
+    def loraplane_keep_hot(self, names: list[str]) -> bool:
+        """Which adapters to prefer in slots from the next step on; unknown ones are ignored."""
+        self._loraplane_manager().hot = tuple(names)
+        return True
 
     def loraplane_hooks(self, hooks: list[str]) -> dict[str, str]:
         """Which hooks are missing in this worker, and why; `hooks` are the wanted ones."""
@@ -115,6 +124,8 @@ class WorkerExtension:
         if not hasattr(worker_manager, "read_adapter"):
             missing["caches"] = f"the worker uses {type(worker_manager).__name__}"
         else:
+            facts = self._loraplane_manager().facts
+            facts.memory = read_memory(self.model_runner, self.vllm_config)
             worker_manager.publish_facts()
         return missing
 

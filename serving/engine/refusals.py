@@ -1,0 +1,37 @@
+"""How requests are turned away, in the shape of OpenAI's errors. Pure."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from serving.engine.scope import RequestRefused
+
+_SHOWN_MODEL_CHARACTERS = 200
+
+
+def unknown_model(model: str) -> RequestRefused:
+    """404; the same for a foreign adapter and for none."""
+    shown = model[:_SHOWN_MODEL_CHARACTERS]
+    return RequestRefused(
+        HTTPStatus.NOT_FOUND,
+        "model_not_found",
+        f"The model `{shown}` does not exist.",
+        kind="NotFoundError",
+        param="model",
+    )
+
+
+def bad_request(code: str, message: str, param: str) -> RequestRefused:
+    """400: the request itself is wrong."""
+    return RequestRefused(HTTPStatus.BAD_REQUEST, code, message, param=param)
+
+
+def unavailable(code: str, message: str) -> RequestRefused:
+    """503: the same request may succeed soon."""
+    return RequestRefused(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        code,
+        message,
+        kind="ServiceUnavailableError",
+        retry_after_seconds=2,
+    )

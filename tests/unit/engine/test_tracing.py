@@ -1,0 +1,65 @@
+"""Two events per request, whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from serving.contract import TraceKind
+from serving.engine.trace import AccessTrace, Usage
+from serving.engine.tracing import Tracing, UsageMeter
+from serving.settings import EngineSettings
+
+
+def test_parts_of_a_request_are_summed_and_an_aborted_part_counts_as_far_as_it_came() -> None:
+    meter = UsageMeter()
+    took = {"a": Usage(5, 1, 0.4), "b": Usage(0, 2, 0.3), "c": Usage(4, 0)}
+    for part in took:
+        meter.open(part, lambda part=part: took[part])  # type: ignore[misc]
+
+    took["a"] = Usage(5, 8, 0.4)
+    meter.close("a")
+    took["a"] = Usage(99, 99)
+    took["b"] = Usage(0, 3, 0.3)
+
+    assert meter.total() == Usage(9, 11, 0.3)
+
+
+def test_an_end_is_written_once_with_what_was_taken(tmp_path: Path) -> None:
+    trace = AccessTrace(tmp_path, capacity=100)
+    tracing = Tracing(trace, "engine-0")
+    meter = UsageMeter()
+
+    other = tracing.begin("beta/sql@1", is_gate=True)
+    end = tracing.begin("acme/support@1", is_gate=False, usage=meter.total)
+    meter.open("part", lambda: Usage(7, 3, 0.25))
+    end()
+    end()
+    other()
+
+    page = asyncio.run(tracing.page(0, 100))
+    assert page is not None
+    assert [(event.kind, event.request, event.is_gate) for event in page.events] == [
+        (TraceKind.ADMITTED, 0, True),
+        (TraceKind.ADMITTED, 1, False),
+        (TraceKind.FINISHED, 1, False),
+        (TraceKind.FINISHED, 0, True),
+    ]
+    finished = page.events[2]
+    assert (finished.prompt_tokens, finished.completion_tokens) == (7, 3)
+    assert finished.ttft_seconds == 0.25
+    assert tracing.end == 4
+
+
+def test_an_engine_whose_disk_refuses_the_trace_goes_on_without(tmp_path: Path) -> None:
+    (tmp_path / "trace").write_text("not a folder")
+
+    for settings in (
+        EngineSettings(engine_dir=tmp_path),
+        EngineSettings(engine_dir=tmp_path / "off", trace_events=0),
+    ):
+        tracing = Tracing.of(settings)
+        tracing.begin("acme/support@1", is_gate=False)()
+        assert tracing.end == 0
+        assert asyncio.run(tracing.page(0, 10)) is None
+        tracing.close()
