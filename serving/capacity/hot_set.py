@@ -62,10 +62,12 @@ class HotSets:
         return chosen
 
     def rates(self, window_seconds: float, now: float) -> dict[str, float]:
-        """Requests per second of each adapter used within the window; empty before time passed."""
-        counts, seconds = self._windows.total(window_seconds, now)
-        counts.pop(_OTHERS, None)
-        return {name: n / seconds for name, n in counts.items()} if seconds > 0 else {}
+        """Requests per second of each adapter used within the window.
+
+        Over the whole window, also of a younger process: a rate times the window is a count.
+        """
+        counts = self.counts(window_seconds, now)
+        return {name: count / window_seconds for name, count in counts.items()}
 
     def counts(self, window_seconds: float, now: float) -> dict[str, int]:
         """Requests of each adapter used within the window.

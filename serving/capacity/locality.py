@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from serving.capacity.curve import Curve, CurvePoint, make_curve, merge_curves
 from serving.capacity.segments import Windows
 from serving.capacity.stack_distance import StackDistances
@@ -93,11 +95,10 @@ class Locality:
         total, seconds = self._windows.total(window_seconds, now)
         weights: dict[int, float] = {}
         for halvings, counts in total.counts.items():
-            for index, count in enumerate(counts):
-                if count:
-                    # Of the names between, a share was seen; the name itself was seen for sure.
-                    distance = 1 + ((index - 1) << halvings)
-                    weights[distance] = weights.get(distance, 0.0) + (count << halvings)
+            for index in np.flatnonzero(np.frombuffer(counts, np.uint64)).tolist():
+                # Of the names between, a share was seen; the name itself was seen for sure.
+                distance = 1 + ((index - 1) << halvings)
+                weights[distance] = weights.get(distance, 0.0) + (counts[index] << halvings)
         return make_curve(
             weights,
             n_requests=total.n_requests,
@@ -119,8 +120,7 @@ class Locality:
 
 def _grow(histogram: _Histogram, halvings: int, distance: int) -> None:
     counts = histogram.counts.setdefault(halvings, array("Q"))
-    if len(counts) <= distance:
-        counts.extend([0] * (max(distance + 1, 2 * len(counts), 64) - len(counts)))
+    _lengthen(counts, max(distance + 1, 2 * len(counts), 64))
     counts[distance] += 1
 
 
@@ -129,8 +129,10 @@ def _merge(into: _Histogram, other: _Histogram) -> None:
     into.n_cold += other.n_cold
     for halvings, counts in other.counts.items():
         kept = into.counts.setdefault(halvings, array("Q"))
-        if len(kept) < len(counts):
-            kept.extend([0] * (len(counts) - len(kept)))
-        for index, count in enumerate(counts):
-            if count:
-                kept[index] += count
+        _lengthen(kept, len(counts))
+        np.frombuffer(kept, np.uint64)[: len(counts)] += np.frombuffer(counts, np.uint64)
+
+
+def _lengthen(counts: array[int], length: int) -> None:
+    if length > len(counts):
+        counts.frombytes(bytes(counts.itemsize * (length - len(counts))))

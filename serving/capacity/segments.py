@@ -20,7 +20,6 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class _Stretch(Generic[T]):
     index: int
-    start: float
     kept: T
 
 
@@ -63,18 +62,17 @@ class Windows(Generic[T]):
         Raises:
             KeyError: not one of this object's windows.
         """
-        total, start = self._empty(), self._start
-        ring = self._rings[length]
+        total = self._empty()
         step = length / SEGMENTS
-        for stretch in ring:
-            if (stretch.index + 1) * step > now - length:
-                start = min(start, stretch.start)
+        first = int((now - length) // step)
+        for stretch in self._rings[length]:
+            if stretch.index >= first:
                 self._merge(total, stretch.kept)
         if self.closes_at > now - length:
             self._merge(total, self.open)
         if self.first_at is None:
             return total, 0.0
-        return total, max(0.0, now - max(start, self.first_at))
+        return total, max(0.0, now - max(self.first_at, first * step))
 
     def _close(self) -> None:
         for length, ring in self._rings.items():
@@ -82,7 +80,7 @@ class Windows(Generic[T]):
             # Half a fine segment on: the start itself may be a rounding error too early.
             index = int((self._start + self._fine / 2) // step)
             if not ring or ring[-1].index != index:
-                ring.append(_Stretch(index, self._start, self._empty()))
+                ring.append(_Stretch(index, self._empty()))
             self._merge(ring[-1].kept, self.open)
-            while ring and (ring[0].index + 1) * step <= self.closes_at - length:
+            while (ring[0].index + 1) * step <= self.closes_at - length:
                 ring.popleft()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from serving.capacity.curve import Curve
@@ -11,6 +11,8 @@ RANK_CLASSES = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values of `--max-lora-rank` in vLLM 0.32, the same as the engine profile's."""
 CPU_SLOTS_PER_GPU_SLOT = 4
 """The engine profile's rule."""
+MAX_SLOT_SHARE = 0.5
+"""Of the memory for slots and KV cache, what slots may take; arbitrary."""
 TARGET_MODULES = frozenset(
     {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 )
@@ -105,7 +107,12 @@ def kv_tokens_per_slot(bytes_of_slot: int, bytes_of_token: int | None) -> float 
     return bytes_of_slot / bytes_of_token if bytes_of_token else None
 
 
-def rank_class(ranks: Collection[int]) -> int | None:
+def slots_that_fit(memory_bytes: int, *, bytes_of_slot: int) -> int:
+    """Slots that leave half of the memory for slots and KV cache to the KV cache."""
+    return int(MAX_SLOT_SHARE * memory_bytes) // bytes_of_slot if bytes_of_slot else 0
+
+
+def rank_class(ranks: Iterable[int]) -> int | None:
     """Smallest `--max-lora-rank` that carries all of these ranks; None: no ranks, or no value."""
     largest = max(ranks, default=None)
     if largest is None:

@@ -39,7 +39,7 @@ def fleet_facts(reports: Sequence[EngineReport], versions: Iterable[VersionFacts
         ranks={v.name: v.rank for v in versions if v.is_live and v.rank is not None},
         tenant_shares=tenant_shares(reports),
         load_seconds=load_seconds(reports),
-        hot_adapters=max((r.hot["5m"] for r in reports if "5m" in r.hot), default=None),
+        hot_adapters=max((r.hot_90["5m"] for r in reports if "5m" in r.hot_90), default=None),
         slot_bytes=memory.slot_bytes if memory else None,
         kv_bytes_per_token=memory.kv_bytes_per_token if memory else None,
         kv_tokens=memory.kv_tokens if memory else None,
