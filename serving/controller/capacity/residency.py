@@ -115,10 +115,10 @@ def _wishes(
     model = models.engine(report.engine_id)
     if model is None:
         return EngineWishes(report.engine_id, list(kept.state.hot), kept.companions)
-    rates = model.traffic.rates(WINDOW_SECONDS, now)
+    # With what is not served any more: those requests did compete for the slots.
     choice = choose_hot(
         kept.state,
-        {name: rate for name, rate in rates.items() if name in served},
+        model.traffic.rates(WINDOW_SECONDS, now),
         gpu_slots=report.gpu_slots,
         now=now,
         window_seconds=WINDOW_SECONDS,
