@@ -52,8 +52,8 @@ _NOW = Row(
         ),
         Panel(
             "Slot loads per request",
-            "Loads into a slot divided by finished requests: the measured miss ratio. 0.05 is the "
-            "goal that a plan starts from.",
+            "Loads into a slot divided by tenants' finished requests: the measured miss ratio; "
+            "while the gate runs its loads are in it. 0.05 is the goal that a plan starts from.",
             "percentunit",
             (
                 Query(
@@ -194,8 +194,8 @@ _MOVES = Row(
         ),
         Panel(
             "Wait for memory and for a slot",
-            "How long requests waited until their adapter was in memory, and then in a slot: what "
-            "thrash costs a tenant.",
+            "How long requests waited until their adapter was in memory, and then in the engine's "
+            "queue for a slot and a turn: what thrash costs a tenant.",
             "s",
             tuple(
                 Query(

@@ -181,10 +181,17 @@ _PROOFS = Row(
             ),
         ),
         Panel(
-            "Failed steps",
-            "Steps of the controller that ended in an error nobody expected, in the last hour.",
+            "Failed steps and background work",
+            "Steps of the controller, and turns of its background work, that ended in an error "
+            "nobody expected, in the last hour.",
             "none",
-            (Query("sum by (step) (increase(loraplane_step_failures_total[1h]))", "{{step}}"),),
+            (
+                Query("sum by (step) (increase(loraplane_step_failures_total[1h]))", "{{step}}"),
+                Query(
+                    "sum by (task) (increase(loraplane_background_failures_total[1h]))",
+                    "background: {{task}}",
+                ),
+            ),
         ),
     ),
 )

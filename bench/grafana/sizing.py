@@ -42,8 +42,8 @@ SIZING = Row(
         Panel(
             "Miss ratio: measured and predicted at today's slots",
             "Loads into a slot per finished request, and what the curve says for the configured "
-            "slots. They part when one batch needs more adapters than there are slots, or just "
-            "after a restart.",
+            "slots. They part while the gate runs (its loads count, its requests do not), when a "
+            "batch needs more adapters than there are slots, and after a restart.",
             "percentunit",
             (
                 Query(

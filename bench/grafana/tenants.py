@@ -35,8 +35,8 @@ _USAGE = Row(
     (
         Panel(
             "Requests by tenant",
-            "Finished requests per second. The parity gate's own requests to a tenant's versions "
-            "are engine work and count too.",
+            "Finished requests per second. The parity gate's own requests and the probes are "
+            "nobody's traffic and not among them.",
             "reqps",
             (
                 Query(

@@ -17,13 +17,13 @@ def rows(section: str) -> list[list[str]]:
     """Cells of the section's table."""
     (text,) = re.findall(rf"^## {section}$(.*?)(?=^## |\Z)", PAGE.read_text(), re.M | re.S)
     lines = [line for line in text.splitlines() if line.startswith("| `")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 @pytest.mark.parametrize("section", EXPOSED)
 def test_the_page_lists_what_the_code_exposes(section: str) -> None:
     listed = {
-        Exposed(row[0].strip("` "), row[1], frozenset(re.findall(r"`(\w+)`", row[2])))
+        Exposed(row[0].strip("`"), row[1], frozenset(re.findall(r"`(\w+)`", row[2])))
         for row in rows(section)
     }
 
