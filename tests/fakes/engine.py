@@ -150,8 +150,20 @@ class FakeEngine:
             max_rank=16,
             max_model_len=2048,
             versions=versions,
+            active=self._proven(),
+            cached=self._proven(),
+            pinned=[name for name in self._wishes() if name in self._proven()],
             trace_position=len(self.trace),
         )
+
+    def _proven(self) -> list[str]:
+        """All of them hold a slot: the fake never has too many."""
+        return [n for n, item in self._reports.items() if item.state is VersionState.PROVEN]
+
+    def _wishes(self) -> list[str]:
+        """What to keep hot, as the snapshot says for this engine."""
+        residency = self.snapshot.residency if self.snapshot else []
+        return [n for wishes in residency if wishes.engine == self.engine_id for n in wishes.hot]
 
     async def _apply(self, snapshot: FleetSnapshot) -> None:
         wanted = {entry.name: entry for entry in snapshot.versions}

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import msgspec
 import pytest
 
-from serving.contract import gate_key
+from serving.contract import TraceKind, TracePage, engine_token, gate_key
 from serving.engine.tenancy import RequestRefused, TenancyMiddleware, current_scope
 from tests.builders.snapshots import SECRET
 from tests.fakes.front_door import Served, behind_the_door
@@ -209,3 +211,61 @@ async def test_a_tenant_has_no_class_and_is_not_told_of_the_others(served: Serve
 
     assert "x-vllm-priority" not in served.headers
     assert "x-loraplane-tenants-in-flight" not in response.headers
+
+
+async def trace(served: Served, token: str | None, query: str = "") -> httpx.Response:
+    async with served.client(token) as client:
+        return await client.get(f"/loraplane/v1/trace{query}")
+
+
+async def test_the_trace_answers_the_engine_token_and_nobody_else(served: Served) -> None:
+    await served.ask()
+
+    for key in (None, "acme-key", "scrape", gate_key(SECRET), "lp_engine_guess"):
+        assert (await trace(served, key)).status_code == 401
+    async with served.client("acme-key") as client:
+        assert (await client.post("/loraplane/v1/trace")).status_code == 404
+    page = msgspec.json.decode((await trace(served, engine_token(SECRET))).content, type=TracePage)
+
+    assert page.engine_id == "engine-0"
+    assert [event.adapter for event in page.events][-2:] == ["acme/support@1"] * 2
+
+
+async def test_a_page_of_the_trace_begins_and_ends_where_it_was_asked_to(served: Served) -> None:
+    for _ in range(3):
+        await served.ask()
+    token = engine_token(SECRET)
+    end = msgspec.json.decode((await trace(served, token)).content, type=TracePage).end
+
+    found = await trace(served, token, f"?after={end - 4}&limit=3")
+
+    page = msgspec.json.decode(found.content, type=TracePage)
+    assert (page.first, page.next, page.end) == (end - 4, end - 1, end)
+    assert len(page.events) == 3
+    for query in ("?after=-1", "?after=x", "?limit=1e9", "?after=" + "9" * 40):
+        assert (await trace(served, token, query)).status_code == 400
+
+
+async def test_every_way_for_a_request_to_end_is_in_the_trace_once(served: Served) -> None:
+    token = engine_token(SECRET)
+    begin = served.world.runtime.tracing.end
+    await served.ask()
+    await served.ask(stream=True)
+    async with served.client(gate_key(SECRET)) as client:
+        await client.post("/v1/completions", json={"model": "acme/support@1"})
+    served.may_go_on.clear()
+    with pytest.raises(httpx.ReadTimeout):
+        async with served.client() as client:
+            await client.post("/v1/completions", json={"model": "support"}, timeout=0.2)
+    served.may_go_on.set()
+    await served.world.until(lambda: served.world.runtime.tracing.end >= begin + 8)
+    await served.ask("beta/sql@1")
+
+    page = msgspec.json.decode(
+        (await trace(served, token, f"?after={begin}")).content, type=TracePage
+    )
+
+    admitted = [event for event in page.events if event.kind is TraceKind.ADMITTED]
+    finished = [event.request for event in page.events if event.kind is TraceKind.FINISHED]
+    assert [event.is_gate for event in admitted] == [False, False, True, False]
+    assert sorted(finished) == [event.position for event in admitted]

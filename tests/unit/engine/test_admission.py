@@ -12,8 +12,20 @@ from serving.engine.ports import EngineUnavailable, LoadRefused
 from tests.fakes.engine_port import FakeEnginePort
 
 
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def room(
-    tmp_path: Path, *, cpu_slots: int = 2, importance: dict[str, int] | None = None
+    tmp_path: Path,
+    *,
+    cpu_slots: int = 2,
+    importance: dict[str, int] | None = None,
+    hot: str = "",
+    clock: Clock | None = None,
 ) -> tuple[Admission, FakeEnginePort]:
     for name in "abcdef":
         (tmp_path / name).mkdir()
@@ -27,6 +39,8 @@ def room(
         cpu_slots=cpu_slots,
         path_of=lambda name: str(tmp_path / name),
         importance_of=lambda name: levels.get(name, 2),
+        is_hot=lambda name: name in hot,
+        clock=clock or Clock(),
     )
     return admission, port
 
@@ -196,3 +210,80 @@ async def test_stopping_ends_loads_that_run(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert port.n_reading == 0
+
+
+async def test_a_hot_adapter_is_spared_while_another_one_is_idle(tmp_path: Path) -> None:
+    admission, port = room(tmp_path, cpu_slots=3, hot="a")
+
+    for name in "abcdef":
+        await use(admission, name)
+
+    assert set(port.cached) == {"a", "e", "f"}
+
+
+async def test_a_hot_adapter_makes_room_when_nothing_else_can(tmp_path: Path) -> None:
+    admission, port = room(tmp_path, hot="ab")
+    await use(admission, "a")
+    held = await admission.lease("b", wait_seconds=1)
+
+    await use(admission, "c")
+
+    assert set(port.cached) == {"b", "c"}
+    held.release()
+
+
+async def test_a_companion_takes_a_free_place_and_counts_as_no_use(tmp_path: Path) -> None:
+    admission, port = room(tmp_path)
+    await use(admission, "a")
+
+    assert await admission.prefetch("b", victim_idle_seconds=300)
+    assert not await admission.prefetch("b", victim_idle_seconds=300)
+
+    assert admission.resident == tuple(port.cached) == ("a", "b")
+    assert admission.claims("b") == 0
+
+
+async def test_a_companion_takes_the_place_of_what_was_long_unused_alone(tmp_path: Path) -> None:
+    clock = Clock()
+    admission, port = room(tmp_path, cpu_slots=3, hot="a", clock=clock)
+    for name in "abc":
+        await use(admission, name)
+
+    clock.now += 299
+    await use(admission, "c")
+    assert not await admission.prefetch("d", victim_idle_seconds=300)
+    clock.now += 2
+    assert await admission.prefetch("d", victim_idle_seconds=300)
+    assert not await admission.prefetch("e", victim_idle_seconds=300)
+
+    assert admission.resident == tuple(port.cached) == ("a", "c", "d")
+
+
+async def test_a_companion_waits_for_the_loads_that_somebody_waits_for(tmp_path: Path) -> None:
+    admission, port = room(tmp_path, cpu_slots=4)
+    port.may_read.clear()
+    asked = asyncio.gather(*(admission.lease(name, wait_seconds=1) for name in "ab"))
+    await asyncio.sleep(0)
+    companion = asyncio.create_task(admission.prefetch("c", victim_idle_seconds=300))
+    await asyncio.sleep(0)
+
+    port.may_read.set()
+    for lease in await asked:
+        lease.release()
+    await companion
+
+    assert tuple(port.cached) == ("a", "b", "c")
+
+
+async def test_a_refused_companion_gives_its_victims_place_back(tmp_path: Path) -> None:
+    clock = Clock()
+    admission, port = room(tmp_path, clock=clock)
+    for name in "ab":
+        await use(admission, name)
+    clock.now += 1000
+
+    with pytest.raises(LoadRefused):
+        await admission.prefetch("bad", victim_idle_seconds=300)
+
+    assert admission.resident == tuple(port.cached) == ("a", "b")
+    assert admission.claims("bad") == 0
