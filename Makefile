@@ -57,8 +57,9 @@ zoo: install ## Known-bad and good adapters through a real fleet, about an hour;
 golden: install ## Rewrite the golden files; review the diff
 	$(BIN)/python -m pytest tests/golden --update-golden
 
-docs: install ## Write the generated pages
+docs: install ## Write the generated pages and dashboards
 	$(BIN)/python -m serving.cli.settings_doc
+	$(BIN)/python -m bench.grafana
 
 ci: ## What CI runs
 	./.ci/run

@@ -169,6 +169,9 @@ def _defaults(panel: Panel) -> Json:
             "stacking": stacking,
         }
         defaults["min"] = 0
+    if panel.kind in ("stat", "table") and panel.unit == "none":
+        # increase() is extrapolated: two verdicts may be 2.1.
+        defaults["decimals"] = 0
     if panel.kind == "stat":
         defaults["noValue"] = "unknown"
     if panel.bad_from is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from serving.capacity.plan_words import THRASH_RATIO
 from tests.builders.exposed_metrics import controller_metrics, engine_metrics, series_labels
 from tests.builders.promql import grouping_labels, metric_names, unknown_labels
 
@@ -133,3 +134,18 @@ def test_label_values_that_an_alert_picks_are_counted_from_the_start() -> None:
     for name, label, value in picked:
         samples = [r.get_sample_value(name, {label: value}) for r in (controller.registry, engine)]
         assert 0.0 in samples, (name, value)
+
+
+def test_the_alert_and_the_plan_call_the_same_ratio_thrash() -> None:
+    (thrash,) = (rule for rule in alerts() if rule["alert"] == "LoraplaneThrash")
+
+    assert f"ratio_rate5m > {THRASH_RATIO}\n" in thrash["expr"]
+
+
+def test_settings_that_the_runbooks_name_exist() -> None:
+    settings = (ROOT / "docs" / "settings.md").read_text()
+    pages = [PAGE, ROOT / "docs" / "metrics.md", *RULES]
+    named = {name for page in pages for name in re.findall(r"LORAPLANE_[A-Z_]+", page.read_text())}
+
+    assert len(named) > 5
+    assert {name for name in named if name not in settings} == set()

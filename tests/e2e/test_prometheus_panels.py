@@ -16,7 +16,7 @@ from tests.e2e.conftest import GPU_SLOTS
 from tests.e2e.fleet import Fleet
 
 pytestmark = pytest.mark.engine
-N_ADAPTERS = GPU_SLOTS + 2
+N_ADAPTERS = GPU_SLOTS + 1
 
 
 def test_every_panel_draws_what_a_real_fleet_tells(
