@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -34,7 +34,15 @@ HOT_SHARE = 0.9
 """Of the requests, that a hot set carries."""
 PREFETCH_OUTCOMES = ("loaded", "refused", "skipped")
 _MAX_ADAPTERS = 500
-_NO_REQUESTS = Tally()
+_NO_LOADS, _NO_REQUESTS = AdapterLoads(), Tally()
+
+
+class _Reported(NamedTuple):
+    """What was last reported of an adapter, and what of."""
+
+    loads: AdapterLoads
+    n_changes: int
+    counts: AdapterCounts
 
 
 class EngineMetrics(Collector):
@@ -55,6 +63,7 @@ class EngineMetrics(Collector):
         self._gpu_slots, self._clock = gpu_slots, clock
         self._tallies: dict[str, Tally] = {}
         self._last_use: dict[str, float] = {}
+        self._reported: dict[str, _Reported] = {}
         self._hot_sets = HotSets(window_seconds=tuple(HOT_WINDOWS.values()))
         self._waits = {"memory": Seconds(), "slot": Seconds()}
         self._rejections: Counter[str] = Counter()
@@ -84,7 +93,7 @@ class EngineMetrics(Collector):
     def waited_for_memory(self, name: str, seconds: float) -> None:
         """A tenant's request waited so long for its adapter to be in CPU memory; 0 counts too."""
         self._waits["memory"].observe(seconds)
-        self._tally(name).wait_seconds += seconds
+        self._tally(name).waited(seconds)
 
     def rejected(self, reason: str) -> None:
         """Count a request that was turned away; `reason` is one of our slugs."""
@@ -120,7 +129,7 @@ class EngineMetrics(Collector):
             self._gone_requests.add(tally)
         self._loaded.forget(name)
         self._asked.forget(name)
-        for series in (self._last_use, self._probe_failures):
+        for series in (self._last_use, self._probe_failures, self._reported):
             series.pop(name, None)
 
     def hot(self) -> dict[str, int]:
@@ -144,7 +153,16 @@ class EngineMetrics(Collector):
     def counts(self) -> list[AdapterCounts]:
         """Per adapter, for the report; all of them, whatever the bound on series."""
         names = sorted(self.facts.adapters.keys() | self._tallies)
-        return [self._counts_of(name) for name in names]
+        # Most have not changed since the last report, and there may be ten thousand of them.
+        before, self._reported = self._reported, {}
+        for name in names:
+            loads = self.facts.adapters.get(name, _NO_LOADS)
+            own = self._tallies.get(name, _NO_REQUESTS)
+            known = before.get(name)
+            if known is None or known.n_changes != own.n_changes or known.loads != loads:
+                known = _Reported(loads, own.n_changes, _counts_of(name, loads, own))
+            self._reported[name] = known
+        return [known.counts for known in self._reported.values()]
 
     def collect(self) -> Iterator[Metric]:
         """All families, as they are now."""
@@ -159,26 +177,6 @@ class EngineMetrics(Collector):
         if tally is None:
             tally = self._tallies[name] = Tally()
         return tally
-
-    def _counts_of(self, name: str) -> AdapterCounts:
-        loads = self.facts.adapters.get(name, AdapterLoads())
-        own = self._tallies.get(name, _NO_REQUESTS)
-        return AdapterCounts(
-            name=name,
-            loads_disk=loads.loads_disk,
-            loads_cache=loads.loads_cache,
-            evictions_slot=loads.evictions_slot,
-            evictions_cache=loads.evictions_cache,
-            requests=own.requests.total(),
-            prompt_tokens=own.prompt_tokens,
-            completion_tokens=own.completion_tokens,
-            removals=loads.removals,
-            failures=loads.failures,
-            slot_seconds=round(loads.slot_seconds, 3),
-            wait_seconds=round(own.wait_seconds, 6),
-            ttft=list(own.ttft.counts) if any(own.ttft.counts) else [],
-            inter_token=list(own.inter_token.counts) if any(own.inter_token.counts) else [],
-        )
 
     def _shown_loads(self) -> dict[str, AdapterLoads]:
         shown: dict[str, AdapterLoads] = {}
@@ -250,3 +248,22 @@ class EngineMetrics(Collector):
             for member, count in counted.items():
                 family.add_metric([member], count)
             yield family
+
+
+def _counts_of(name: str, loads: AdapterLoads, own: Tally) -> AdapterCounts:
+    return AdapterCounts(
+        name=name,
+        loads_disk=loads.loads_disk,
+        loads_cache=loads.loads_cache,
+        evictions_slot=loads.evictions_slot,
+        evictions_cache=loads.evictions_cache,
+        requests=own.requests.total(),
+        prompt_tokens=own.prompt_tokens,
+        completion_tokens=own.completion_tokens,
+        removals=loads.removals,
+        failures=loads.failures,
+        slot_seconds=round(loads.slot_seconds, 3),
+        wait_seconds=round(own.wait_seconds, 6),
+        ttft=list(own.ttft.counts) if any(own.ttft.counts) else [],
+        inter_token=list(own.inter_token.counts) if any(own.inter_token.counts) else [],
+    )

@@ -63,6 +63,8 @@ class Tally:
 
     requests: Counter[str] = field(default_factory=Counter)
     """By outcome."""
+    n_changes: int = 0
+    """Grows with everything that is counted here."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     wait_seconds: float = 0.0
@@ -72,6 +74,7 @@ class Tally:
 
     def finished(self, request: FinishedRequest) -> None:
         """Count one finished request."""
+        self.n_changes += 1
         self.requests[request.outcome] += 1
         self.prompt_tokens += request.prompt_tokens
         self.completion_tokens += request.completion_tokens
@@ -81,8 +84,14 @@ class Tally:
         if math.isfinite(request.slot_wait_seconds):
             self.wait_seconds += request.slot_wait_seconds
 
+    def waited(self, seconds: float) -> None:
+        """Add to the waits of this adapter's requests."""
+        self.n_changes += 1
+        self.wait_seconds += seconds
+
     def add(self, other: Tally) -> None:
         """Take over another tally's counts."""
+        self.n_changes += 1
         self.requests.update(other.requests)
         self.prompt_tokens += other.prompt_tokens
         self.completion_tokens += other.completion_tokens

@@ -49,7 +49,7 @@ def _server(profile: EngineProfile, settings: EngineSettings) -> list[str]:
         *("--generation-config", "vllm"),
         *("--shutdown-timeout", str(profile.shutdown_timeout_seconds)),
         "--disable-fastapi-docs",
-        *("--disable-access-log-for-endpoints", "/health,/ready,/metrics"),
+        *("--disable-access-log-for-endpoints", "/health,/ready,/metrics,/loraplane/v1/trace"),
     ]
     if profile.enforce_eager:
         flags.append("--enforce-eager")

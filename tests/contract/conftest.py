@@ -8,13 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from bench.fixtures.base_model import tiny_base
+from tests.builders.engine_fleet import Fleet, tenants_on
 from tests.e2e.fleet import READY_SECONDS, free_port
-from tests.fakes.engine_under_test import SECRET, EngineUnderTest, desired_state
+from tests.fakes.engine_under_test import (
+    SECRET,
+    EngineUnderTest,
+    desired_state,
+    fake_engine_under_test,
+)
 
 PROFILE = {
     "gpu_slots": 4,
@@ -28,9 +36,9 @@ PROFILE = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def real_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineUnderTest]:
-    """A real vLLM server with our plugin, started once for the module."""
+    """A real vLLM server with our plugin, started once for all modules."""
     folder = tmp_path_factory.mktemp("real-engine")
     profile = folder / "profile.json"
     profile.write_text(json.dumps({**PROFILE, "model": str(tiny_base())}))
@@ -72,3 +80,24 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str) -> None:
             pass
         time.sleep(0.5)
     raise TimeoutError(f"not ready within {READY_SECONDS} s")
+
+
+@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.engine)])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The fake takes a second to start, the real one about 45."""
+    if request.param == "real":
+        yield request.getfixturevalue("real_engine")
+        return
+    with fake_engine_under_test(tmp_path_factory.mktemp("fake")) as made:
+        yield made
+
+
+@pytest.fixture
+def fleet(engine: EngineUnderTest, tmp_path: Path) -> Iterator[Fleet]:
+    yield from tenants_on(engine, tmp_path)
+
+
+@pytest.fixture
+def real_fleet(real_engine: EngineUnderTest, tmp_path: Path) -> Iterator[Fleet]:
+    """For what the fake engine does not claim: caches that evict, and memory."""
+    yield from tenants_on(real_engine, tmp_path)

@@ -6,142 +6,26 @@ The fake engine and the real one run the same tests: the fake is trusted for tha
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
-import msgspec
 import pytest
 
 from adapters.parity.protocol import SuitePrompt, VerifyItem, VerifyRow
 from adapters.parity.runners import RunnerFacts, StandaloneAnswer
 from adapters.parity.runners.openai import OpenAiRunner
 from serving.contract import (
-    AliasEntry,
-    EngineReport,
-    EngineWishes,
     KeyGrant,
     Probe,
     ProbeCase,
     Role,
     TenantEntry,
-    TraceKind,
-    TracePage,
-    VersionEntry,
-    VersionReport,
     VersionState,
-    engine_token,
-    gate_key,
     hash_key,
 )
-from tests.builders.local_store import entry
-from tests.builders.random_adapters import edit_tensors, random_adapter
-from tests.fakes.engine_under_test import SECRET, EngineUnderTest, fake_engine_under_test
+from tests.builders.engine_fleet import GATE, PROMPT, Fleet
+from tests.builders.random_adapters import edit_tensors
+from tests.fakes.engine_under_test import SECRET, EngineUnderTest
 from tests.fakes.tiny_model import TinyModel
-
-PROMPT = [1, 2, 3, 4, 5]
-GATE = gate_key(SECRET)
-
-
-@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.engine)])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The fake takes a second to start, the real one about 45."""
-    if request.param == "real":
-        yield request.getfixturevalue("real_engine")
-        return
-    with fake_engine_under_test(tmp_path_factory.mktemp("fake")) as made:
-        yield made
-
-
-@dataclasses.dataclass
-class Fleet:
-    """One test's tenants acme and globex with a key each, on a shared engine."""
-
-    engine: EngineUnderTest
-    folder: Path
-    acme: str = "lp_acme"
-    globex: str = "lp_globex"
-
-    def adapter(self, seed: int) -> Path:
-        folder = self.folder / f"adapter-{seed}"
-        return folder if folder.exists() else random_adapter(self.engine.base, folder, seed=seed)
-
-    def entry(self, name: str, *, seed: int, **more: Any) -> VersionEntry:
-        return entry(name, self.adapter(seed), self.engine.store, **more)
-
-    def publish(self, *versions: VersionEntry, aliases: dict[str, int] | None = None) -> int:
-        return self.engine.desired.publish(
-            versions=list(versions),
-            aliases=[
-                AliasEntry(tenant=name.split("/")[0], adapter=name.split("/")[1], number=number)
-                for name, number in (aliases or {}).items()
-            ],
-        )
-
-    def settled(self, name: str, *, attempt: int = 0) -> VersionReport:
-        return self.engine.desired.settled(name, attempt=attempt)
-
-    def caught_up(self, revision: int) -> None:
-        self.engine.desired.wait_until(lambda report: report.revision >= revision)
-
-    def ask(self, key: str, model: str, *, max_tokens: int = 6) -> httpx.Response:
-        body = {
-            "model": model,
-            "prompt": PROMPT,
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "logprobs": 1,
-            "return_token_ids": True,
-        }
-        headers = {"Authorization": f"Bearer {key}"}
-        url = f"{self.engine.url}/v1/completions"
-        return httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
-
-    def settled_report(self, name: str) -> EngineReport:
-        self.settled(name)
-        return next(iter(self.engine.desired.reports.values()))
-
-    def trace_response(self, key: str, after: int = 0) -> httpx.Response:
-        return httpx.get(
-            f"{self.engine.url}/loraplane/v1/trace",
-            params={"after": after, "limit": 10_000},
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=60,
-            trust_env=False,
-        )
-
-    def trace(self, after: int = 0) -> TracePage:
-        answer = self.trace_response(engine_token(SECRET), after)
-        assert answer.status_code == 200, answer.text
-        return msgspec.json.decode(answer.content, type=TracePage)
-
-    def answer(self, key: str, model: str) -> tuple[str, list[int]]:
-        response = self.ask(key, model)
-        assert response.status_code == 200, response.text
-        body = response.json()
-        return body["model"], body["choices"][0]["token_ids"]
-
-
-@pytest.fixture
-def fleet(engine: EngineUnderTest, tmp_path: Path) -> Iterator[Fleet]:
-    def grant(key: str, tenant: str, scopes: list[str]) -> KeyGrant:
-        digest = hash_key(key, cluster_secret=SECRET)
-        return KeyGrant(key_id=key, key_hash=digest, tenant=tenant, scopes=scopes)
-
-    made = Fleet(engine, tmp_path)
-    engine.desired.publish(
-        keys=[
-            grant(GATE, "", ["gate"]),
-            grant(made.acme, "acme", ["inference", "base"]),
-            grant(made.globex, "globex", ["inference"]),
-        ],
-        tenants=[TenantEntry(tenant="acme"), TenantEntry(tenant="globex")],
-    )
-    yield made
-    made.engine.desired.publish(residency=[])
-    made.caught_up(made.publish())
 
 
 @pytest.fixture(scope="module")
@@ -320,56 +204,6 @@ def test_a_version_that_left_the_snapshot_is_no_longer_reported_or_answered(flee
     )
     assert fleet.ask(fleet.acme, "support").status_code == 404
     assert fleet.ask(fleet.acme, "support@1").status_code == 404
-
-
-def test_the_trace_tells_each_request_its_tokens_and_whose_it_was(fleet: Fleet) -> None:
-    fleet.publish(fleet.entry("acme/support@1", seed=1), aliases={"acme/support": 1})
-    fleet.settled("acme/support@1")
-    begin = fleet.trace().end
-
-    tokens = [
-        fleet.ask(key, "acme/support@1", max_tokens=n_tokens).json()["usage"]
-        for key, n_tokens in ((fleet.acme, 3), (GATE, 5), (fleet.acme, 7))
-    ]
-    fleet.ask(fleet.acme, "base")
-
-    events = fleet.trace(begin).events
-    admitted = [event for event in events if event.kind is TraceKind.ADMITTED]
-    finished = {event.request: event for event in events if event.kind is TraceKind.FINISHED}
-    assert [event.position for event in events] == list(range(begin, begin + 6))
-    assert {event.adapter for event in events} == {"acme/support@1"}
-    assert [event.is_gate for event in admitted] == [False, True, False]
-    assert [
-        (finished[event.position].prompt_tokens, finished[event.position].completion_tokens)
-        for event in admitted
-    ] == [(usage["prompt_tokens"], usage["completion_tokens"]) for usage in tokens]
-    fleet.engine.desired.wait_until(lambda report: report.trace_position >= begin + 6)
-
-
-def test_the_trace_is_the_controllers_alone(fleet: Fleet) -> None:
-    fleet.caught_up(fleet.publish())
-
-    for key in (fleet.acme, GATE, "lp_nobody", ""):
-        answer = fleet.trace_response(key)
-        assert answer.status_code == 401
-        assert "events" not in answer.text
-
-
-def test_hot_wishes_are_followed_reported_and_taken_back(fleet: Fleet) -> None:
-    fleet.publish(fleet.entry("acme/support@1", seed=1), fleet.entry("globex/sql@2", seed=2))
-    fleet.settled("globex/sql@2")
-    engine_id = fleet.settled_report("acme/support@1").engine_id
-    for key, name in ((fleet.acme, "acme/support@1"), (fleet.globex, "globex/sql@2")):
-        fleet.answer(key, name)
-    wished = EngineWishes(engine_id, hot=["acme/support@1", "acme/unknown@7"])
-    foreign = EngineWishes("another-engine", hot=["globex/sql@2"])
-
-    fleet.engine.desired.publish(residency=[wished, foreign])
-    report = fleet.engine.desired.wait_until(lambda report: bool(report.pinned))
-    revision = fleet.engine.desired.publish(residency=[])
-    fleet.engine.desired.wait_until(lambda seen: seen.revision >= revision and not seen.pinned)
-
-    assert report.pinned == ["acme/support@1"]
 
 
 @pytest.mark.engine

@@ -30,7 +30,7 @@ LOAD_SECONDS_BUCKETS = (
 """Upper bounds in seconds; a 20 MB adapter takes 2 to 50 ms, a large one on slow disk seconds."""
 
 
-class AdapterFacts(msgspec.Struct, omit_defaults=True):
+class AdapterFacts(msgspec.Struct):
     """Counts of one adapter since the worker started.
 
     `loads_disk` counts reads from disk into CPU memory, `loads_cache` copies from CPU memory into a
