@@ -81,21 +81,22 @@ def make_curve(
 ) -> Curve:
     """A curve from the weight of requests at each distance.
 
-    With sampling the weights need not add up to the requests. The difference is taken as requests
-    at the smallest distance (SHARDS-adj): it is hot names that a sample by names over- or
-    under-represents.
+    With sampling the weights need not add up to the requests. What lacks is taken as requests at
+    distance 1, and what is too much away from the smallest distances (SHARDS-adj): it is the hot
+    names that a sample by names has too seldom or too often.
     """
+    lacking = n_requests - n_cold - sum(weights.values())
+    if lacking > 0:
+        weights = {**weights, 1: weights.get(1, 0.0) + lacking}
     distances = sorted(weights)
-    cold = min(n_requests, round(n_cold))
     sums = list(accumulate((weights[distance] for distance in reversed(distances)), initial=n_cold))
-    beyond = tuple(min(float(n_requests), total) for total in reversed(sums[:-1]))
     return Curve(
         n_requests=n_requests,
-        n_cold=cold,
+        n_cold=min(n_requests, round(n_cold)),
         seconds=seconds,
         n_names=n_names,
         distances=tuple(distances),
-        beyond=beyond,
+        beyond=tuple(min(float(n_requests), total) for total in reversed(sums[:-1])),
     )
 
 

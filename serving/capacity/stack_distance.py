@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _FIRST_CAPACITY = 1024
-_BLOCK_BITS = 8
+BLOCK_BITS = 8
 """256 positions a block: of 64 to 4,096 the fastest at 10,000 names (docs/capacity.md)."""
-_BLOCK = 1 << _BLOCK_BITS
+_BLOCK = 1 << BLOCK_BITS
 
 
 class StackDistances:
@@ -50,15 +50,15 @@ class StackDistances:
         distance = None
         if old is not None:
             marks, counts = self._marks, self._counts
-            block = old >> _BLOCK_BITS
-            distance = marks.count(1, old, (block + 1) << _BLOCK_BITS) + sum(counts[block + 1 :])
+            block = old >> BLOCK_BITS
+            distance = marks.count(1, old, (block + 1) << BLOCK_BITS) + sum(counts[block + 1 :])
             marks[old] = 0
             counts[block] -= 1
         at = self._next
         if at == self._capacity:
             at = self._renumber()
         self._marks[at] = 1
-        self._counts[at >> _BLOCK_BITS] += 1
+        self._counts[at >> BLOCK_BITS] += 1
         positions[name] = at
         self._next = at + 1
         return distance
@@ -73,20 +73,26 @@ class StackDistances:
         old = self._positions.pop(name, None)
         if old is not None:
             self._marks[old] = 0
-            self._counts[old >> _BLOCK_BITS] -= 1
+            self._counts[old >> BLOCK_BITS] -= 1
 
     def _renumber(self) -> int:
-        n_names = len(self._positions)
+        # Positions and names are in the same order, so the marks only have to close up.
+        marks = self._marks.translate(None, b"\x00")
+        n_names = len(marks)
         self._clear(max(_FIRST_CAPACITY, 2 * (n_names + 1)))
         for position, name in enumerate(self._positions):
             self._positions[name] = position
-        self._marks[:n_names] = b"\x01" * n_names
-        for block in range((n_names >> _BLOCK_BITS) + 1):
-            self._counts[block] = min(_BLOCK, n_names - (block << _BLOCK_BITS))
+        self._marks[:n_names] = marks
+        for block in range((n_names >> BLOCK_BITS) + 1):
+            start = block << BLOCK_BITS
+            self._counts[block] = self._weigh(start, start + _BLOCK)
         return n_names
 
+    def _weigh(self, start: int, end: int) -> int:
+        return self._marks.count(1, start, end)
+
     def _clear(self, capacity: int) -> None:
-        n_blocks = (capacity >> _BLOCK_BITS) + 1
+        n_blocks = (capacity >> BLOCK_BITS) + 1
         self._capacity = capacity
-        self._marks = bytearray(n_blocks << _BLOCK_BITS)
+        self._marks = bytearray(n_blocks << BLOCK_BITS)
         self._counts = [0] * n_blocks
