@@ -78,8 +78,6 @@ class Fleet:
                     "LORAPLANE_LOG_LEVEL": "info",
                     # Probes on a schedule would show in the exact counts of loads.
                     "LORAPLANE_PROBE_INTERVAL_SECONDS": "0",
-                    # So would adapters that are kept in their slots on purpose.
-                    "LORAPLANE_RESIDENCY_MODE": "off",
                     # And so would adapters that are kept on purpose; tests of that switch it on.
                     "LORAPLANE_RESIDENCY_MODE": "off",
                     **self.environment,
