@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from adapters.parity.policy import ResolvedPolicy
+from serving.contract import VersionReport
 from serving.controller.auth import DEFAULT_SCOPES, Scope
 from serving.controller.lifecycle import State, Verdict, allowed_events
 from serving.controller.registry.fleet import ObservedEngine
@@ -235,23 +238,33 @@ class VersionOut(BaseModel):
             findings=row.findings or [],
             live_since=row.live_since,
             allowed=[event.value for event in allowed_events(state)],
-            engines=[on for engine in engines or [] for on in _on_engine(row.id, engine)],
+            engines=[
+                _on_engine(item, engine)
+                for engine in engines or []
+                for item in engine.report.versions
+                if item.name == row.id
+            ],
         )
 
 
-def _on_engine(name: str, engine: ObservedEngine) -> list[OnEngine]:
-    return [
-        OnEngine(
-            engine=engine.report.engine_id,
-            state=item.state.value,
-            reason=item.reason,
-            detail=item.detail,
-            in_flight=item.in_flight,
-            seen_at=engine.seen_at,
-        )
-        for item in engine.report.versions
-        if item.name == name
-    ]
+def versions_on_engines(engines: Iterable[ObservedEngine]) -> dict[str, list[OnEngine]]:
+    """By version, what each engine that knows it says of it."""
+    found: defaultdict[str, list[OnEngine]] = defaultdict(list)
+    for engine in engines:
+        for item in engine.report.versions:
+            found[item.name].append(_on_engine(item, engine))
+    return found
+
+
+def _on_engine(item: VersionReport, engine: ObservedEngine) -> OnEngine:
+    return OnEngine(
+        engine=engine.report.engine_id,
+        state=item.state.value,
+        reason=item.reason,
+        detail=item.detail,
+        in_flight=item.in_flight,
+        seen_at=engine.seen_at,
+    )
 
 
 class AdapterOut(BaseModel):
@@ -271,6 +284,12 @@ class AdapterList(BaseModel):
     """All adapters of a tenant."""
 
     adapters: list[AdapterOut]
+
+
+class FleetAdapterList(AdapterList):
+    """Adapters of all tenants; `total` counts those of the other pages too."""
+
+    total: int
 
 
 class PromoteIn(_In):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select, tuple_
 
 from serving.contract import EngineReport
 from serving.controller.errors import NotFound
@@ -27,7 +28,7 @@ from serving.controller.registry.tables import (
     VersionRow,
     WishesRow,
 )
-from serving.controller.registry.transactions import FLEET, Sessions, Unit
+from serving.controller.registry.transactions import FLEET, MAX_KEYS, Sessions, Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,19 @@ class Fleet:
         async with self._sessions.read() as session:
             return list((await session.execute(query)).scalars())
 
+    async def adapter_page(
+        self, *, search: str, limit: int | None, offset: int
+    ) -> tuple[list[AdapterRow], int]:
+        """Adapters with `search` in `tenant/name`, by tenant and name, and how many there are."""
+        name = func.lower(AdapterRow.tenant_id + "/" + AdapterRow.name)
+        is_found = name.contains(search.strip().lower(), autoescape=True)
+        query = select(AdapterRow).where(is_found).order_by(AdapterRow.tenant_id, AdapterRow.name)
+        count = select(func.count()).select_from(AdapterRow).where(is_found)
+        async with self._sessions.read() as session:
+            total = (await session.execute(count)).scalar_one()
+            rows = await session.execute(query.limit(limit).offset(offset))
+            return list(rows.scalars()), total
+
     async def adapter(self, tenant_id: str, name: str) -> AdapterRow:
         """One adapter.
 
@@ -112,11 +126,15 @@ class Fleet:
             raise NotFound(kind="adapter", name=f"{tenant_id}/{name}")
         return row
 
-    async def aliases(self, *, tenant_id: str | None = None) -> list[AliasRow]:
-        """Where aliases point."""
+    async def aliases(
+        self, *, tenant_id: str | None = None, keys: Sequence[tuple[str, str]] | None = None
+    ) -> list[AliasRow]:
+        """Where aliases point; `keys`: of these (tenant, adapter), and maybe of others."""
         query = select(AliasRow)
         if tenant_id is not None:
             query = query.where(AliasRow.tenant_id == tenant_id)
+        if keys is not None and len(keys) <= MAX_KEYS:
+            query = query.where(tuple_(AliasRow.tenant_id, AliasRow.adapter).in_(keys))
         async with self._sessions.read() as session:
             return list((await session.execute(query)).scalars())
 

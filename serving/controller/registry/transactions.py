@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 FLEET = "fleet"
 """Key of the only row of `fleets`."""
+MAX_KEYS = 1000
+"""Keys that one query names; with more, reading all is cheaper."""
 
 _BUSY_TIMEOUT_SECONDS = 30
 _RETRIES = 6

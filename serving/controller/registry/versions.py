@@ -5,10 +5,11 @@ The steps' side (leases, results) is in `work`; what a move changes is in `moves
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 
 from serving.controller.errors import IdempotencyConflict, NotFound, OverrideNeeded
 from serving.controller.lifecycle import Event, State, Verdict
@@ -22,7 +23,7 @@ from serving.controller.registry.tables import (
     VersionRow,
 )
 from serving.controller.registry.tenants import fetch_tenant
-from serving.controller.registry.transactions import Sessions, Unit
+from serving.controller.registry.transactions import MAX_KEYS, Sessions, Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +85,12 @@ class Versions:
         tenant_id: str | None = None,
         adapter: str | None = None,
         states: frozenset[State] | None = None,
+        keys: Sequence[tuple[str, str]] | None = None,
     ) -> list[VersionRow]:
-        """Versions, newest number first within each adapter."""
+        """Versions, newest number first within each adapter.
+
+        `keys`: of these (tenant, adapter), and maybe of others.
+        """
         query = select(VersionRow).order_by(
             VersionRow.tenant_id, VersionRow.adapter, VersionRow.number.desc()
         )
@@ -95,6 +100,8 @@ class Versions:
             query = query.where(VersionRow.adapter == adapter)
         if states is not None:
             query = query.where(VersionRow.state.in_([state.value for state in states]))
+        if keys is not None and len(keys) <= MAX_KEYS:
+            query = query.where(tuple_(VersionRow.tenant_id, VersionRow.adapter).in_(keys))
         async with self._sessions.read() as session:
             return [*(await session.execute(query)).scalars()]
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from serving.controller.auth import Admin, Context, Promoter, Reader
-from serving.controller.registry.fleet import ObservedEngine
 from serving.controller.registry.tables import AdapterRow, AliasRow, VersionRow
 from serving.controller.routes.bounded import BoundedRoute
-from serving.controller.schemas import AdapterList, AdapterOut, ReasonIn, VersionOut
+from serving.controller.schemas import (
+    AdapterList,
+    AdapterOut,
+    FleetAdapterList,
+    OnEngine,
+    ReasonIn,
+    VersionOut,
+    versions_on_engines,
+)
 
 router = APIRouter(
     prefix="/v1/tenants/{tenant}/adapters", tags=["adapters"], route_class=BoundedRoute
@@ -23,7 +34,7 @@ async def list_adapters(tenant: str, context: Context, _caller: Reader) -> Adapt
     rows = await context.repository.fleet.adapters(tenant_id=tenant)
     aliases = await context.repository.fleet.aliases(tenant_id=tenant)
     versions = await context.repository.versions.all(tenant_id=tenant)
-    return AdapterList(adapters=[_shown(row, aliases, versions) for row in rows])
+    return AdapterList(adapters=_all_shown(rows, aliases, versions))
 
 
 @router.get("/{adapter}")
@@ -32,7 +43,8 @@ async def show_adapter(tenant: str, adapter: str, context: Context, _caller: Rea
     row = await context.repository.fleet.adapter(tenant, adapter)
     aliases = await context.repository.fleet.aliases(tenant_id=tenant)
     versions = await context.repository.versions.all(tenant_id=tenant, adapter=adapter)
-    return _shown(row, aliases, versions)
+    (shown,) = _all_shown([row], aliases, versions)
+    return shown
 
 
 @router.post("/{adapter}/rollback")
@@ -52,32 +64,55 @@ async def roll_back(
 
 
 @fleet_router.get("/adapters")
-async def list_fleet(context: Context, _caller: Admin) -> AdapterList:
-    """All adapters of all tenants, each version with what the engines say of it."""
-    rows = await context.repository.fleet.adapters()
-    aliases = await context.repository.fleet.aliases()
-    versions = await context.repository.versions.all()
-    engines = await context.repository.fleet.engines()
-    return AdapterList(adapters=[_shown(row, aliases, versions, engines) for row in rows])
+async def list_fleet(
+    context: Context,
+    _caller: Admin,
+    search: Annotated[str, Query(max_length=200, description="Part of tenant/adapter.")] = "",
+    limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> FleetAdapterList:
+    """All tenants' adapters, or one page of them, each version with what the engines say of it."""
+    fleet = context.repository.fleet
+    rows, total = await fleet.adapter_page(search=search, limit=limit, offset=offset)
+    keys = [(row.tenant_id, row.name) for row in rows]
+    held = versions_on_engines(await fleet.engines())
+    return FleetAdapterList(
+        total=total,
+        adapters=_all_shown(
+            rows,
+            await fleet.aliases(keys=keys),
+            await context.repository.versions.all(keys=keys),
+            held,
+        ),
+    )
+
+
+def _all_shown(
+    rows: Sequence[AdapterRow],
+    aliases: Sequence[AliasRow],
+    versions: Sequence[VersionRow],
+    held: Mapping[str, list[OnEngine]] | None = None,
+) -> list[AdapterOut]:
+    alias_of = {(alias.tenant_id, alias.adapter): alias for alias in aliases}
+    versions_of: defaultdict[tuple[str, str], list[VersionOut]] = defaultdict(list)
+    for row in versions:
+        shown = VersionOut.of(row)
+        shown.engines = list((held or {}).get(row.id, ()))
+        versions_of[row.tenant_id, row.adapter].append(shown)
+    return [_shown(row, alias_of, versions_of) for row in rows]
 
 
 def _shown(
     row: AdapterRow,
-    aliases: list[AliasRow],
-    versions: list[VersionRow],
-    engines: list[ObservedEngine] | None = None,
+    alias_of: Mapping[tuple[str, str], AliasRow],
+    versions_of: Mapping[tuple[str, str], list[VersionOut]],
 ) -> AdapterOut:
-    own = (row.tenant_id, row.name)
-    alias = next((alias for alias in aliases if (alias.tenant_id, alias.adapter) == own), None)
+    alias = alias_of.get((row.tenant_id, row.name))
     return AdapterOut(
         name=row.name,
         tenant=row.tenant_id,
         live=alias.number if alias else None,
         previous=alias.previous_number if alias else None,
         created_at=row.created_at,
-        versions=[
-            VersionOut.of(version, engines)
-            for version in versions
-            if (version.tenant_id, version.adapter) == own
-        ],
+        versions=versions_of.get((row.tenant_id, row.name), []),
     )
