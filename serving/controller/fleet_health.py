@@ -115,6 +115,14 @@ def find_troubles(
     return sorted(found, key=lambda one: (_ORDER.index(one.kind), -(one.since or now), one.name))
 
 
+def add_reasons(troubles: Iterable[Trouble], evidence: Mapping[str, Mapping[str, Any]]) -> None:
+    """Let those that the gate refused say why; `evidence` is the audit's, by version."""
+    for trouble in troubles:
+        reasons = evidence.get(trouble.name, {}).get("reasons", ())
+        if trouble.why is None and reasons:
+            trouble.why = str(reasons[0].get("text") or reasons[0].get("code"))
+
+
 def _counts(row: VersionRow, now: float) -> bool:
     return State(row.state) in UNDER_WAY or now - row.state_since <= REFUSED_SECONDS
 

@@ -83,7 +83,9 @@ async def _make_live(controller: Controller, name: str) -> None:
     adapter, _, number = rest.partition("@")
     for version in range(1, int(number) + 1):
         upload = an_upload(f"{name} {version}", tenant=tenant, adapter=adapter, promote_mode="auto")
-        row = await _judged(controller, upload, Verdict.PASS, "passing")
+        # Whole reports are large: one adapter has them.
+        kind = "passing" if (tenant, adapter) == ("acme", "support") else None
+        row = await _judged(controller, upload, Verdict.PASS, kind)
         controller.clock.advance(40.0)
         await switch(controller.context.repository, row)
         controller.clock.advance(60.0 if version < int(number) else 1.0)
@@ -98,8 +100,11 @@ async def _judged(
     await _accept(repository, row)
     clock.advance(95.0)
     token = await claim(repository, row, State.EVALUATING)
-    report = {**report_of(kind), "version": row.id} if kind else {"verdict": verdict.value}
-    assert await repository.work.conclude(row.id, token, verdict=verdict, report=report)
+    report = {**report_of(kind), "version": row.id} if kind else {"verdict": verdict}
+    evidence = {"reasons": report.get("reasons", [])}
+    assert await repository.work.conclude(
+        row.id, token, verdict=verdict, report=report, evidence=evidence
+    )
     return row
 
 

@@ -64,15 +64,16 @@ function report(panel, error) {
 
 function sayState(errors) {
   const now = `${clock(Date.now() / 1000)} UTC`;
-  const isLost = errors.length === panels.length;
+  const lost = errors.find((error) => error.status === null);
+  const isLost = lost !== undefined;
   const text = errors.length === 0 ? `Read at ${now}.`
-    : isLost ? `${errors[0].message} What is below may be old.`
+    : isLost ? `${lost.message} What is below may be old.`
       : "Some panels could not be read; they say so.";
   setText(byId("status"), text);
   setClass(byId("status"), errors.length === 0 ? "" : "bad");
   setClass(byId("content"), isLost ? "stale" : "");
   byId("alarm").hidden = !isLost;
-  setText(byId("alarm"), isLost ? `${errors[0].message} Numbers below are from before.` : "");
+  setText(byId("alarm"), isLost ? `${lost.message} Numbers below are from before.` : "");
 }
 
 async function refreshSoon(panel) {
@@ -141,6 +142,7 @@ function start() {
     token.keep(byId("token").value.trim());
     byId("token").value = "";
     open();
+    byId("content").focus({ preventScroll: true });
   });
   byId("forget").addEventListener("click", () => close());
   watchVisibility();

@@ -1,4 +1,5 @@
 // Plots: plotly's script is fetched when the first plot is drawn; all share one look.
+import { keyed, make } from "./elements.js";
 import { colors, onChange } from "./theme.js";
 
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Arial, sans-serif';
@@ -41,8 +42,27 @@ async function paint(node) {
   entry.isWaiting = false;
   if (node.closest("[hidden]") !== null) return;
   const scheme = colors();
-  const { traces, layout } = entry.build(scheme, node.clientWidth);
+  const { traces, layout, legend = [] } = entry.build(scheme, node.clientWidth);
+  showLegend(node, legend);
   await plotly.react(node, traces, merge(base(scheme), layout), CONFIG);
+}
+
+// legend: [{name, color, isLine?}]. Our own, because plotly's takes its place from the plot.
+function showLegend(node, legend) {
+  let list = node.nextElementSibling;
+  if (list === null || !list.classList.contains("legend")) {
+    if (legend.length === 0) return;
+    list = make("ul", { className: "legend" });
+    node.after(list);
+  }
+  keyed(list, legend, {
+    key: ({ name }) => name,
+    create: ({ name }) => make("li", {}, make("span", { className: "swatch" }), name),
+    update: (item, { color, isLine }) => {
+      item.firstElementChild.style.background = color;
+      item.firstElementChild.classList.toggle("line", Boolean(isLine));
+    },
+  });
 }
 
 function base({ ink, soft, line, paper }) {
@@ -57,10 +77,6 @@ function base({ ink, soft, line, paper }) {
     margin: { l: 48, r: 12, t: 12, b: 40 }, autosize: true, dragmode: false,
     hoverlabel: { bgcolor: paper, bordercolor: line, font: { family: FONT, color: ink, size: 12 } },
     hovermode: "x unified", xaxis: axis, yaxis: axis, showlegend: false,
-    legend: {
-      orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom",
-      font: { size: 12, color: ink }, itemclick: false, itemdoubleclick: false,
-    },
   };
 }
 

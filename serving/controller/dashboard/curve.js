@@ -80,11 +80,11 @@ function build({ capacity, plan }, scheme, width) {
   const last = lastUseful(capacity.fleet, today, advised);
   return {
     traces: [...lines, fleet],
+    legend: lines.length === 0 ? [] : [...lines, fleet].map(({ name, line }) => ({
+      name, color: line.color, isLine: true,
+    })),
     layout: {
-      showlegend: lines.length > 0,
-      margin: { t: lines.length > 0 ? 34 : 30, r: 16, b: 46 },
-      legend: { y: 1.1, x: 1, xanchor: "right" },
-      hovermode: "x unified",
+      margin: { t: 26, r: 16, b: 46 },
       xaxis: {
         type: isLog ? "log" : "linear", range: isLog ? [-0.02, Math.log10(last)] : [0, last],
         ...(isLog ? ticksUpTo(last, width) : {}), unifiedhovertitle: { text: "<b>%{x} slots</b>" },

@@ -1,6 +1,6 @@
 // What a goal needs: today beside the recommended shape, with reasons and warnings in words.
 import { read } from "./api.js";
-import { byId, fillList, fillTable, make, setText, showFailure } from "./elements.js";
+import { byId, fillList, fillTable, setText, showFailure } from "./elements.js";
 import * as curve from "./curve.js";
 import { bytes, count, NONE, percent, rate, seconds } from "./notation.js";
 import * as residency from "./residency.js";
@@ -98,31 +98,23 @@ function row(title, now, then, write) {
 
 function showPlan(plan) {
   fillTable(byId("plan"), COLUMNS, rowsOf(plan), { key: (one) => one.title });
-  const place = byId("plan-words");
-  if (place.children.length === 0) {
-    place.append(
-      make("p", { className: "caution" }), make("h3", { text: "Why" }),
-      make("ul", { className: "reasons" }), make("h3", { text: "Mind" }),
-      make("ul", { className: "warnings" }), make("p", { className: "lead" }),
-    );
-  }
-  const [thin, why, reasons, mind, warnings, how] = place.children;
-  thin.hidden = plan.is_enough_data;
-  setText(thin, "Too few requests in this window to advise on: send traffic, or choose a longer one.");
-  why.hidden = reasons.hidden = plan.reasons.length === 0;
-  fillList(reasons, plan.reasons);
-  mind.hidden = warnings.hidden = plan.warnings.length === 0;
-  fillList(warnings, plan.warnings.map((warning) => warning.text));
-  how.hidden = plan.recommended === null || isAsToday(plan);
-  if (!how.hidden) showCommand(how, plan.recommended);
+  byId("plan-thin").hidden = plan.is_enough_data;
+  showWords("reasons", plan.reasons);
+  showWords("warnings", plan.warnings.map((warning) => warning.text));
+  const isNew = plan.recommended !== null && !isAsToday(plan);
+  byId("plan-how").hidden = !isNew;
+  if (isNew) setText(byId("plan-command"), commandOf(plan.recommended));
+}
+
+function showWords(id, texts) {
+  byId(id).parentElement.hidden = texts.length === 0;
+  fillList(byId(id), texts);
 }
 
 function isAsToday({ now, recommended }) {
   return Object.entries(recommended).every(([name, value]) => now[name] === value);
 }
 
-function showCommand(place, { engines, gpu_slots: gpu, cpu_slots: cpu, max_rank: rank }) {
-  if (place.children.length === 0) place.append("Start it so: ", make("code"));
-  setText(place.lastElementChild,
-    `--engines ${engines} --gpu-slots ${gpu} --cpu-slots ${cpu} --max-rank ${rank}`);
+function commandOf({ engines, gpu_slots: gpu, cpu_slots: cpu, max_rank: rank }) {
+  return `--engines ${engines} --gpu-slots ${gpu} --cpu-slots ${cpu} --max-rank ${rank}`;
 }

@@ -80,7 +80,7 @@ export async function refresh() {
   const hidden = versions.length - drawn.length;
   setText(byId("timeline-caption"), `Where each version was, and when; the alias leads to ${
     live === null ? "none" : `@${live}`}${hidden > 0 ? `; ${count(hidden)} older ones are in the table` : ""}`);
-  byId("timeline").style.height = `${drawn.length * ROW_PIXELS + 84}px`;
+  byId("timeline").style.height = `${drawn.length * ROW_PIXELS + 50}px`;
   await draw(byId("timeline"), (scheme) => build(drawn, moves, scheme));
   return showFailure(section, null);
 }
@@ -110,7 +110,9 @@ function build(versions, moves, scheme) {
       states.set(move.state, [...bars, { ...move, row: `@${versions[index].version}` }]);
     }
   });
+  const colorOf = (state) => scheme.states[state] ?? scheme.rest;
   return {
+    legend: [...states.keys()].map((state) => ({ name: state, color: colorOf(state) })),
     traces: [...states].map(([state, bars]) => ({
       type: "bar", orientation: "h", name: state, y: bars.map((bar) => bar.row),
       base: bars.map((bar) => plotTimes([bar.from])[0]),
@@ -119,11 +121,11 @@ function build(versions, moves, scheme) {
         [bar.actor, bar.reason].filter(Boolean).join(": ")]),
       hovertemplate: "%{y} %{fullData.name} for %{customdata[1]}<br>since %{customdata[0]} UTC"
         + "<br>%{customdata[2]}<extra></extra>",
-      marker: { color: scheme.states[state] ?? scheme.rest, line: { width: 0 } },
+      marker: { color: colorOf(state), line: { width: 0 } },
     })),
     layout: {
-      barmode: "overlay", bargap: 0.35, hovermode: "closest", showlegend: true,
-      legend: { y: 1.02 }, margin: { t: 40, b: 34, l: 40 }, xaxis: { type: "date" },
+      barmode: "overlay", bargap: 0.35, hovermode: "closest",
+      margin: { t: 6, b: 38, l: 40 }, xaxis: { type: "date" },
       yaxis: {
         type: "category", showgrid: false, ticks: "", categoryorder: "array",
         categoryarray: versions.map((version) => `@${version.version}`).reverse(),

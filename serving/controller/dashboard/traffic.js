@@ -108,16 +108,17 @@ function tell(history, stacks, series) {
 
 function buildHot(x, stacks, { scheme, width, history }) {
   const most = width < 420 ? 18 : 30;
+  const colors = stacks.map(({ isRest }, index) => (isRest ? scheme.rest : scheme.series[index]));
   return {
-    traces: stacks.map(({ name, values, isRest }, index) => ({
+    legend: stacks.map(({ name }, index) => ({ name, color: colors[index] })),
+    traces: stacks.map(({ name, values }, index) => ({
       type: "bar", name: shorten(name, most), x, y: values,
       width: history.step_seconds * 1000, offset: 0,
-      marker: { color: isRest ? scheme.rest : scheme.series[index], line: { width: 0 } },
+      marker: { color: colors[index], line: { width: 0 } },
       hovertemplate: "%{y:.3~g}",
     })),
     layout: {
-      barmode: "stack", bargap: 0, showlegend: true, legend: { traceorder: "normal", y: -0.2, yanchor: "top" },
-      margin: { b: 30, t: 8 },
+      barmode: "stack", bargap: 0, margin: { b: 36, t: 8 },
       xaxis: { type: "date", range: [x[0], endOf(history)], hoverformat: "%H:%M:%S UTC" },
       yaxis: { title: { text: "requests a minute" }, rangemode: "tozero" },
     },
@@ -133,6 +134,7 @@ function buildLoads(x, series, { scheme, history }) {
   const step = niceStep(most);
   const ticks = [-3, -2, -1, 0, 1, 2, 3].map((place) => place * step);
   return {
+    legend: LOADS.map(([, name, color]) => ({ name, color: scheme.series[color] })),
     traces: LOADS.map(([, name, color, side], index) => ({
       type: "bar", name, x, y: series[index].map((value) => (value === null ? null : side * value)),
       customdata: series[index], hovertemplate: "%{customdata:.3~g}",
@@ -140,8 +142,7 @@ function buildLoads(x, series, { scheme, history }) {
       marker: { color: scheme.series[color], line: { width: 0 } },
     })),
     layout: {
-      barmode: "relative", bargap: 0, showlegend: true, margin: { b: 30, t: 8 },
-      legend: { traceorder: "normal", y: -0.2, yanchor: "top" },
+      barmode: "relative", bargap: 0, margin: { b: 36, t: 8 },
       xaxis: { type: "date", range: [x[0], endOf(history)], hoverformat: "%H:%M:%S UTC" },
       yaxis: {
         title: { text: "evictions | loads a minute" }, tickmode: "array", tickvals: ticks,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from sqlalchemy import Select, select
 
 from serving.controller.registry.tables import AuditRow
@@ -36,6 +39,19 @@ class Audit:
         if before is not None:
             query = query.where(AuditRow.id < before)
         return await self._all(query, tenant_id)
+
+    async def evidence_of_moves(
+        self, subjects: Sequence[str], to_states: Iterable[str]
+    ) -> dict[str, dict[str, Any]]:
+        """By subject, the evidence of its latest move into one of these states, if it has any."""
+        query = (
+            select(AuditRow.subject, AuditRow.evidence)
+            .where(AuditRow.subject.in_(subjects), AuditRow.to_state.in_(to_states))
+            .order_by(AuditRow.id)
+        )
+        async with self._sessions.read() as session:
+            rows = await session.execute(query)
+            return {row.subject: row.evidence for row in rows if row.evidence}
 
     async def _all(self, query: Select[AuditRow], tenant_id: str | None) -> list[AuditRow]:
         if tenant_id is not None:

@@ -10,6 +10,7 @@ from serving.controller.fleet_health import (
     REFUSED,
     UNDER_WAY,
     FleetHealth,
+    add_reasons,
     describe_engine,
     find_troubles,
 )
@@ -33,6 +34,9 @@ async def show_fleet(request: Request, context: Context, _caller: Admin) -> Flee
     rows = await repository.versions.all(states=UNDER_WAY | REFUSED)
     now = context.clock()
     troubles = find_troubles(rows, reachable, now=now)
+    shown = troubles[:MAX_TROUBLES]
+    refused = [trouble.name for trouble in shown if trouble.kind == "refused"]
+    add_reasons(shown, await repository.audit.evidence_of_moves(refused, REFUSED))
     is_running = request.app.state.is_loop_running()
     return FleetHealth(
         at=now,
@@ -45,5 +49,5 @@ async def show_fleet(request: Request, context: Context, _caller: Admin) -> Flee
         ],
         versions=await repository.versions.count_by_state(),
         n_troubles=len(troubles),
-        troubles=troubles[:MAX_TROUBLES],
+        troubles=shown,
     )
