@@ -11,11 +11,14 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from serving.engine.ports import EnginePort, LoadOutcome
 
 _ROOM_POLL_SECONDS = 0.05
 """The engine's own requests may end after their lease does, and tell nobody."""
+
+_WARM_BYTES = 1 << 20
 
 
 class AdmissionTimeout(Exception):
@@ -149,12 +152,14 @@ class Admission:
         """Bring a version into memory that nobody waits for; False where that is not worth a place.
 
         It takes a free place, or one of an idle version that is not hot and that nobody used for
-        `victim_idle_seconds`. Loads that somebody waits for go first; one that is asked for while
-        this one is read waits for the rest of that read.
+        `victim_idle_seconds`. The slow part, reading the disk, is done before the loads' turn is
+        taken, and loads that somebody waits for go first; one that is asked for after that waits
+        until this one's bytes are parsed.
 
         Raises:
             LoadRefused, EngineBusy, EngineUnavailable: as `EnginePort.prefetch`.
         """
+        await asyncio.to_thread(_warm, Path(self._path_of(name)))
         while self._loads:
             await asyncio.wait(list(self._loads.values()))
         async with self._one_load:
@@ -271,3 +276,12 @@ class Admission:
             for name in self._resident
             if not self._claims[name] and not self._port.in_flight(name)
         ]
+
+
+def _warm(folder: Path) -> None:
+    """Have the system read a folder's files into its page cache; what fails here fails there."""
+    with suppress(OSError):
+        for file in folder.iterdir():
+            with file.open("rb", buffering=0) as opened:
+                while opened.read(_WARM_BYTES):
+                    pass

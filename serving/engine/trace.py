@@ -215,8 +215,8 @@ class AccessTrace:
     def _recover(self) -> tuple[int, int]:
         """(first, end) of the readable events; the file is ours to write from here on."""
         header = _read_header(self._path)
-        found = _scan(self._path, self._names)
         origin, capacity, state = header or (0, 0, b"")
+        found = _scan(self._path, self._names, origin)
         first, end = found.first, found.end
         self._last_use = found.last_use
         boot = _boot_id()
@@ -228,7 +228,8 @@ class AccessTrace:
             first = end
         if capacity != self._capacity:
             _make(self._path, self._capacity, end)
-        self._origin = end if first == end else origin
+        # What is not readable now never will be: its names' numbers may come to mean others.
+        self._origin = first
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         self._write_header(boot)
         return first, end
@@ -250,7 +251,7 @@ class _Found:
     """By number of a name, the position of its newest event."""
 
 
-def _scan(path: Path, names: TraceNames) -> _Found:
+def _scan(path: Path, names: TraceNames, origin: int) -> _Found:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -264,7 +265,7 @@ def _scan(path: Path, names: TraceNames) -> _Found:
             positions[slot], words[slot] = fields[0], fields[3] & _NAME_MASK
     end = first = max(positions, default=-1) + 1
     last_use: dict[int, int] = {}
-    while first and positions[slot := (first - 1) % n_records] == first - 1:
+    while first > origin and positions[slot := (first - 1) % n_records] == first - 1:
         if names.name_of(words[slot]) is None:
             break
         first -= 1

@@ -6,6 +6,7 @@ that a crash has torn is cut off. Numbers that no event has any more leave with 
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections.abc import Container
@@ -44,7 +45,7 @@ class TraceNames:
         number = self._numbers.get(name)
         if number is None:
             number = self._next
-            os.write(self._descriptor, _line(number, name))
+            self._append(_line(number, name))
             self._next, self.n_lines = number + 1, self.n_lines + 1
             self._names[number] = name
             self._numbers[name] = number
@@ -74,6 +75,13 @@ class TraceNames:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+    def _append(self, line: bytes) -> None:
+        n_bytes = os.fstat(self._descriptor).st_size
+        if os.write(self._descriptor, line) != len(line):
+            # A full disk may take half a line, which would make the next one unreadable too.
+            os.ftruncate(self._descriptor, n_bytes)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def _read(self) -> None:
         data = self._path.read_bytes()

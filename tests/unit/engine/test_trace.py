@@ -170,6 +170,30 @@ def test_another_capacity_starts_an_empty_ring_and_positions_go_on(tmp_path: Pat
     assert positions(trace) == [14, 15, 16]
 
 
+def test_an_event_whose_name_is_lost_is_never_given_another(tmp_path: Path) -> None:
+    trace = AccessTrace(tmp_path, capacity=10)
+    append(trace, 2, name="acme/kept@1")
+    trace.close()
+    kept = (tmp_path / "names.txt").read_bytes()
+    trace = AccessTrace(tmp_path, capacity=10)
+    append(trace, 2, name="acme/lost@1")
+    append(trace, 2, name="acme/kept@1")
+    trace.close()
+    (tmp_path / "names.txt").write_bytes(kept)
+
+    for _ in range(2):
+        trace = AccessTrace(tmp_path, capacity=10)
+        assert positions(trace)[:2] == [4, 5]
+        append(trace, 1, name="beta/new@1")
+        trace.close()
+
+    trace = AccessTrace(tmp_path, capacity=10)
+    assert [event.adapter for event in all_of(trace).events] == [
+        *["acme/kept@1"] * 2,
+        *["beta/new@1"] * 2,
+    ]
+
+
 def test_two_processes_never_write_one_ring(tmp_path: Path) -> None:
     trace = AccessTrace(tmp_path, capacity=10)
 
