@@ -68,7 +68,7 @@ def trials() -> Iterator[tuple[str, bool]]:
     """(alert, whether it must fire) of each promtool test."""
     for path in TRIALS:
         for trial in yaml.safe_load(path.read_text())["tests"]:
-            for wanted in trial["alert_rule_test"]:
+            for wanted in trial.get("alert_rule_test", []):
                 yield wanted["alertname"], bool(wanted["exp_alerts"])
 
 
@@ -149,3 +149,13 @@ def test_settings_that_the_runbooks_name_exist() -> None:
 
     assert len(named) > 5
     assert {name for name in named if name not in settings} == set()
+
+
+def test_commands_that_the_runbooks_name_exist() -> None:
+    helped = (ROOT / "tests" / "golden" / "files" / "cli.txt").read_text()
+    commands = set(re.findall(r"^loraplane ([a-z ]+):", helped, re.MULTILINE))
+    named = set(re.findall(r"`loraplane ([a-z]+)(?: ([a-z]+))?", PAGE.read_text()))
+
+    assert len(named) > 5
+    unknown = {(verb, word) for verb, word in named if not {verb, f"{verb} {word}"} & commands}
+    assert unknown == set()
