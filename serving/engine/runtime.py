@@ -94,20 +94,11 @@ class EngineRuntime:
             max_adapters=settings.metrics_max_adapters,
         )
         self.metrics.register(registry)
-        artifacts = LocalArtifacts(settings.engine_dir / "artifacts")
-        self.admission = Admission(
-            port,
-            cpu_slots=self._description.cpu_slots,
-            path_of=self._path_of,
-            importance_of=self._importance_of,
-            on_read=lambda name: self._actions.ledger.reread(name),
-            is_hot=lambda name: self.residency.is_hot(name),
-            clock=clock,
-        )
+        self.admission = self._make_admission()
         self._actions = Actions(
             port,
             self.admission,
-            artifacts=artifacts,
+            artifacts=LocalArtifacts(settings.engine_dir / "artifacts"),
             metrics=self.metrics,
             tracing=self.tracing,
             clock=clock,
@@ -121,9 +112,24 @@ class EngineRuntime:
             clock=clock,
             is_usable=lambda name: name in self._actions.ledger.usable,
         )
-        self.agent = Agent(
+        self.agent = self._make_agent(link or _http_link(settings, secret))
+
+    def _make_admission(self) -> Admission:
+        return Admission(
+            self._port,
+            cpu_slots=self._description.cpu_slots,
+            path_of=self._path_of,
+            importance_of=self._importance_of,
+            on_read=lambda name: self._actions.ledger.reread(name),
+            is_hot=lambda name: self.residency.is_hot(name),
+            clock=self._clock,
+        )
+
+    def _make_agent(self, link: Link | None) -> Agent:
+        settings = self._settings
+        return Agent(
             self._actions,
-            link or _http_link(settings, secret),
+            link,
             fleet=settings.fleet,
             snapshot_path=settings.engine_dir / "snapshot.json",
             poll_seconds=settings.poll_seconds,
