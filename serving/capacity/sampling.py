@@ -54,7 +54,7 @@ class _TwoKinds(StackDistances):
         self._marks[at] = mark
 
     def forget(self, name: str) -> None:
-        """Take a name off the stack."""
+        """Take a name off the stack, without a hole: mostly it is only followed no more."""
         if name in self._positions:
             self.mark(name, 0)
             del self._positions[name]

@@ -43,3 +43,31 @@ def lru_misses(steps: Iterable[Step], slots: int) -> int:
         if len(cache) > slots:
             cache.popitem(last=False)
     return misses
+
+
+class NaiveStack:
+    """An LRU stack as a list, most recent last. None: a free place, which a forgotten name left."""
+
+    def __init__(self) -> None:
+        self._order: list[str | None] = []
+
+    def access(self, name: str) -> int | None:
+        """Distance of a name, which is the most recent one afterwards."""
+        distance = None
+        if name in self._order:
+            place = self._order.index(name)
+            distance = len(self._order) - place
+            self._order[place] = None
+        if None in self._order:
+            del self._order[max(at for at, kept in enumerate(self._order) if kept is None)]
+        self._order.append(name)
+        return distance
+
+    def forget(self, name: str) -> None:
+        """Leave a free place."""
+        if name in self._order:
+            self._order[self._order.index(name)] = None
+
+    def names(self) -> list[str]:
+        """Least recently used first."""
+        return [name for name in self._order if name is not None]

@@ -28,7 +28,7 @@ def test_a_touch_makes_recent_and_is_nothing_for_an_unknown_name() -> None:
     assert stack.access("c") == 2
 
 
-def test_a_forgotten_name_leaves_its_place_and_comes_back_as_a_first_use() -> None:
+def test_a_forgotten_name_is_gone_and_comes_back_as_a_first_use() -> None:
     stack = StackDistances()
     for name in "abc":
         stack.access(name)
@@ -37,9 +37,20 @@ def test_a_forgotten_name_leaves_its_place_and_comes_back_as_a_first_use() -> No
     stack.forget("unknown")
 
     assert "b" not in stack
-    assert len(stack) == 2
-    assert stack.access("a") == 2
+    assert list(stack) == ["a", "c"]
     assert stack.access("b") is None
+
+
+def test_a_forgotten_name_leaves_a_free_place_and_brings_nobody_back() -> None:
+    stack = StackDistances()
+    for name in "abc":
+        stack.access(name)
+
+    stack.forget("b")
+
+    # In a cache of two, "a" was pushed out before; the free place goes to it, and "c" stays.
+    assert stack.access("a") == 3
+    assert stack.access("c") == 2
 
 
 def test_ten_thousand_names_are_as_exact_as_three() -> None:
