@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -10,10 +11,8 @@ from hashlib import sha256
 from prometheus_client import CollectorRegistry
 
 from serving.contract import (
-    EngineMemory,
     EngineReport,
     FleetSnapshot,
-    LoadTimes,
     Role,
     TracePage,
     derive_secret,
@@ -32,9 +31,9 @@ from serving.engine.ports import (
     EnginePort,
     EngineUnavailable,
     LoadRefused,
-    WorkerFacts,
 )
 from serving.engine.refusals import bad_request, unavailable, unknown_model
+from serving.engine.report import with_counts
 from serving.engine.residency import Residency
 from serving.engine.resolution import (
     BaseModel,
@@ -218,12 +217,22 @@ class EngineRuntime:
         def release() -> None:
             ended()
             lease.release()
+            if not scope.is_gate:
+                self._count_abort(name, scope, self._clock() - asked_at)
 
         scope.release = release
         if not scope.is_gate:
             self.metrics.used(name)
             self.metrics.waited_for_memory(name, self._clock() - asked_at)
             self.residency.asked(name)
+
+    def _count_abort(self, name: str, scope: RequestScope, seconds: float) -> None:
+        """vLLM's statistics leave out what its client, or we, gave up before it had ended."""
+        usage = scope.usage.aborted()
+        if usage is not None:
+            ttft = math.nan if usage.ttft_seconds is None else usage.ttft_seconds
+            tokens = (usage.prompt_tokens, usage.completion_tokens)
+            self.metrics.finished(FinishedRequest(name, *tokens, ttft, seconds, "abort"))
 
     def _resolve(self, scope: RequestScope, model: str | None) -> Resolved | BaseModel:
         if self.table is None:
@@ -306,8 +315,8 @@ class EngineRuntime:
     def report(self) -> EngineReport:
         """What this engine observes now."""
         self._note_state()
-        about, facts, settings = self._description, self.metrics.facts, self._settings
-        return EngineReport(
+        about, settings = self._description, self._settings
+        report = EngineReport(
             engine_id=settings.engine_id,
             url=settings.advertise_url or f"http://{settings.host}:{settings.engine_port}",
             build=about.build,
@@ -320,20 +329,9 @@ class EngineRuntime:
             max_rank=about.max_rank,
             max_model_len=about.max_model_len,
             versions=self._actions.ledger.reports(self._actions.in_flight),
-            counts=self.metrics.counts(),
-            active=list(facts.active),
-            cached=list(facts.cached),
-            hot=self.metrics.hot(),
-            hot_90=self.metrics.hot_90(),
-            pinned=list(self.metrics.pinned),
-            load_times={
-                source: LoadTimes(sum(seconds.counts), seconds.total_seconds)
-                for source, seconds in facts.load_seconds.items()
-            },
-            memory=_memory(facts),
-            trace_position=self.tracing.end,
             unhooked=dict(about.unhooked),
         )
+        return with_counts(report, self.metrics)
 
     def _note_state(self) -> None:
         self.metrics.pinned = self.residency.pinned(self.metrics.facts.active)
@@ -368,13 +366,6 @@ def set_runtime(runtime: EngineRuntime | None) -> None:
 def get_runtime() -> EngineRuntime | None:
     """The process's runtime; None before `compat` has made it."""
     return _runtime
-
-
-def _memory(facts: WorkerFacts) -> EngineMemory | None:
-    found = facts.memory
-    if found is None:
-        return None
-    return EngineMemory(found.slot_bytes, found.kv_bytes_per_token, found.kv_tokens)
 
 
 def _http_link(settings: EngineSettings, secret: str) -> Link | None:

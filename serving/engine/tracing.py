@@ -34,6 +34,10 @@ class UsageMeter:
         if read is not None:
             self._ended += read()
 
+    def aborted(self) -> Usage | None:
+        """What the parts have taken that the engine did not end; None where it ended all."""
+        return sum((read() for read in self._parts.values()), Usage()) if self._parts else None
+
     def total(self) -> Usage:
         """What all parts have taken so far, those that were aborted included."""
         return sum((read() for read in self._parts.values()), self._ended)

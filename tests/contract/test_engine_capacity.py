@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from safetensors import safe_open
 
 from serving.contract import EngineWishes, TraceKind
-from tests.builders.engine_fleet import GATE, Fleet
+from tests.builders.engine_fleet import GATE, PROMPT, Fleet
 
 LOADS = "loraplane_adapter_loads_total"
 SLOTS = 4
@@ -137,6 +140,72 @@ def test_time_in_a_slot_goes_on_while_an_adapter_holds_it(real_fleet: Fleet) -> 
 
     assert metric(real_fleet, "loraplane_adapter_in_slot", adapter=HOT[1]) == 1
     assert second > first
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 3, "temperature": 1.0},
+        {"prompt": [PROMPT, PROMPT[:3]]},
+        {"prompt": [PROMPT, PROMPT[:3]], "n": 2, "temperature": 1.0},
+        {"stream": True, "stream_options": {"include_usage": True}},
+    ],
+    ids=["samples", "prompts", "both", "stream"],
+)
+def test_the_trace_has_the_tokens_of_the_responses_usage(
+    real_fleet: Fleet, fields: dict[str, Any]
+) -> None:
+    real_fleet.publish(real_fleet.entry("acme/support@1", seed=1))
+    real_fleet.settled("acme/support@1")
+    begin = real_fleet.trace().end
+
+    with completion(real_fleet, max_tokens=4, **fields) as response:
+        text = response.read().decode()
+    usage = json.loads(text.rsplit('"usage":', 1)[1].partition("}")[0] + "}")
+
+    admitted, finished = real_fleet.trace(begin).events
+    assert (finished.kind, finished.request) == (TraceKind.FINISHED, admitted.position)
+    assert finished.prompt_tokens == usage["prompt_tokens"]
+    assert finished.completion_tokens == usage["completion_tokens"]
+    assert finished.ttft_seconds is not None
+    assert finished.ttft_seconds <= finished.at - admitted.at
+
+
+@pytest.mark.engine
+def test_an_aborted_request_and_one_that_is_refused_later_end_in_the_trace(
+    real_fleet: Fleet,
+) -> None:
+    name = "acme/support@1"
+    real_fleet.publish(real_fleet.entry(name, seed=1))
+    real_fleet.settled(name)
+    begin = real_fleet.trace().end
+
+    with completion(real_fleet, prompt=[1] * 1000, max_tokens=4) as refused:
+        assert refused.status_code == 400
+    with completion(real_fleet, max_tokens=200, stream=True, ignore_eos=True) as answer:
+        next(answer.iter_text())
+    real_fleet.engine.desired.wait_until(lambda report: report.trace_position >= begin + 4)
+
+    first, ended, second, aborted = real_fleet.trace(begin).events
+    assert (ended.request, aborted.request) == (first.position, second.position)
+    assert (ended.prompt_tokens, ended.completion_tokens) == (0, 0)
+    assert (aborted.prompt_tokens, aborted.ttft_seconds is None) == (len(PROMPT), False)
+    assert 0 < aborted.completion_tokens < 200
+    requests = "loraplane_adapter_requests_total"
+    assert metric(real_fleet, requests, adapter=name, outcome="abort") == 1
+
+
+@contextmanager
+def completion(fleet: Fleet, **fields: Any) -> Iterator[httpx.Response]:
+    body = {"model": "acme/support@1", "prompt": PROMPT, "temperature": 0, **fields}
+    headers = {"Authorization": f"Bearer {fleet.acme}"}
+    url = f"{fleet.engine.url}/v1/completions"
+    with (
+        httpx.Client(timeout=60, trust_env=False) as client,
+        client.stream("POST", url, json=body, headers=headers) as response,
+    ):
+        yield response
 
 
 def publish_scan(fleet: Fleet) -> str:

@@ -23,6 +23,10 @@ def test_parts_of_a_request_are_summed_and_an_aborted_part_counts_as_far_as_it_c
     took["b"] = Usage(0, 3, 0.3)
 
     assert meter.total() == Usage(9, 11, 0.3)
+    assert meter.aborted() == Usage(4, 3, 0.3)
+    for part in took:
+        meter.close(part)
+    assert meter.aborted() is None
 
 
 def test_an_end_is_written_once_with_what_was_taken(tmp_path: Path) -> None:
