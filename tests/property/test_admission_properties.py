@@ -16,7 +16,9 @@ from tests.fakes.engine_port import FakeEnginePort
 NAMES = "abcdefgh"
 
 
-def build(folder: Path, cpu_slots: int) -> tuple[Admission, FakeEnginePort]:
+def build(
+    folder: Path, cpu_slots: int, *, hot: frozenset[str] = frozenset()
+) -> tuple[Admission, FakeEnginePort]:
     for name in NAMES:
         (folder / name).mkdir()
         (folder / name / "weights").write_text(name)
@@ -27,6 +29,7 @@ def build(folder: Path, cpu_slots: int) -> tuple[Admission, FakeEnginePort]:
             cpu_slots=cpu_slots,
             path_of=lambda name: str(folder / name),
             importance_of=lambda _name: 2,
+            is_hot=hot.__contains__,
         ),
         port,
     )
@@ -58,6 +61,34 @@ def test_a_lease_means_in_memory_until_its_end(
         assert len(port.cached) <= cpu_slots
         assert set(admission.resident) == set(port.cached)
         assert not admission.leased
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(scenario(Path(folder)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.frozensets(st.sampled_from(NAMES), max_size=3),
+    st.lists(st.tuples(st.sampled_from(NAMES), st.booleans(), st.integers(0, 5)), max_size=30),
+)
+def test_reading_ahead_and_hot_adapters_take_nothing_from_who_holds_a_lease(
+    cpu_slots: int, hot: frozenset[str], asked: list[tuple[str, bool, int]]
+) -> None:
+    async def scenario(folder: Path) -> None:
+        admission, port = build(folder, cpu_slots, hot=hot)
+        await asyncio.gather(
+            *(
+                admission.prefetch(name, victim_idle_seconds=0)
+                if is_ahead
+                else serve(admission, port, name, turns)
+                for name, is_ahead, turns in asked
+            )
+        )
+        assert len(port.cached) <= cpu_slots
+        assert set(admission.resident) == set(port.cached)
+        assert not admission.leased
+        assert not any(admission.claims(name) for name in NAMES)
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(scenario(Path(folder)))
