@@ -40,8 +40,8 @@ class _Histogram:
 class Locality:
     """Stack distances of the requests to one LRU cache, summed over sliding windows.
 
-    Memory: at most `max_names` names, and per window 21 histograms of 8 bytes for each distance up
-    to the largest that occurred, so at most 8 MiB with the defaults.
+    Memory: `max_names` names, and for each window 21 histograms of 8 bytes per distance, as long as
+    the largest distance or up to twice that: with the defaults 16 MiB, 32 MiB of a sample.
     """
 
     def __init__(
