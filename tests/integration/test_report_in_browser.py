@@ -1,4 +1,4 @@
-"""The gate's report and the dashboard in a real browser: nothing missing, nothing asked for."""
+"""The gate's report in a real browser: nothing missing, nothing asked for."""
 
 from __future__ import annotations
 
@@ -156,29 +156,6 @@ def test_the_command_line_writes_the_page_that_the_browser_opens(
     with open_file(browser, path) as (page, heard):
         assert page.locator("#verdict").inner_text() == "FAIL"
         assert heard.complaints == []
-
-
-def test_the_dashboard_opens_reports_with_their_style(browser: Any, running: str) -> None:
-    page = browser.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(f"{said.text} {said.location}"))
-    page.goto(f"{running}/dashboard")
-    page.fill("#token", ADMIN)
-    page.get_by_role("button", name="Open").click()
-    button = page.get_by_role("button", name=f"Report of {NAME}")
-
-    with page.expect_popup() as opened:
-        button.click()
-    report = opened.value
-    report.on("console", lambda said: complaints.append(said.text))
-    verdict = report.locator("#verdict")
-    verdict.wait_for()
-
-    assert verdict.inner_text() == "FAIL"
-    radius = report.evaluate("getComputedStyle(document.querySelector('.summary')).borderRadius")
-    assert radius != "0px", "the style sheet was refused"
-    assert complaints == []
-    page.context.close()
 
 
 def test_a_page_over_http_may_do_as_little_as_one_from_disk(running: str) -> None:

@@ -44,7 +44,7 @@ async function paint(node) {
   const scheme = colors();
   const { traces, layout, legend = [] } = entry.build(scheme, node.clientWidth);
   showLegend(node, legend);
-  await plotly.react(node, traces, merge(base(scheme), layout), CONFIG);
+  await plotly.react(node, traces, merge(base(scheme, node.clientWidth), layout), CONFIG);
 }
 
 // legend: [{name, color, isLine?}]. Our own, because plotly's takes its place from the plot.
@@ -65,10 +65,10 @@ function showLegend(node, legend) {
   });
 }
 
-function base({ ink, soft, line, paper }) {
+function base({ ink, soft, line, paper }, width) {
   const axis = {
     gridcolor: line, linecolor: line, zerolinecolor: line, tickcolor: line, fixedrange: true,
-    tickfont: { color: soft, size: 12 }, automargin: true,
+    tickfont: { color: soft, size: 12 }, automargin: true, tickangle: 0,
     title: { font: { color: soft, size: 12 }, standoff: 8 },
   };
   return {
@@ -76,7 +76,8 @@ function base({ ink, soft, line, paper }) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 48, r: 12, t: 12, b: 40 }, autosize: true, dragmode: false,
     hoverlabel: { bgcolor: paper, bordercolor: line, font: { family: FONT, color: ink, size: 12 } },
-    hovermode: "x unified", xaxis: axis, yaxis: axis, showlegend: false,
+    hovermode: "x unified", xaxis: { ...axis, nticks: Math.max(3, Math.floor(width / 110)) }, yaxis: axis,
+    showlegend: false,
   };
 }
 

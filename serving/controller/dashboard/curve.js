@@ -84,14 +84,14 @@ function build({ capacity, plan }, scheme, width) {
       name, color: line.color, isLine: true,
     })),
     layout: {
-      margin: { t: 26, r: 16, b: 46 },
+      margin: { t: 40, r: 16, b: 46 },
       xaxis: {
         type: isLog ? "log" : "linear", range: isLog ? [-0.02, Math.log10(last)] : [0, last],
         ...(isLog ? ticksUpTo(last, width) : {}), unifiedhovertitle: { text: "<b>%{x} slots</b>" },
         title: { text: isLog ? "GPU slots of an engine (logarithmic)" : "GPU slots of an engine" },
       },
       yaxis: { title: { text: "requests that miss" }, ticksuffix: " %", rangemode: "tozero" },
-      ...marks(today, advised, { scheme, isLog }),
+      ...marks(today, advised, { scheme, isLog, last }),
     },
   };
 }
@@ -110,7 +110,7 @@ function ticksUpTo(last, width) {
   return { tickmode: "array", tickvals, ticktext: tickvals.map((value) => count(value)) };
 }
 
-function marks(today, advised, { scheme, isLog }) {
+function marks(today, advised, { scheme, isLog, last }) {
   const isSame = today !== null && today === advised;
   const places = [
     today === null ? null : {
@@ -120,7 +120,8 @@ function marks(today, advised, { scheme, isLog }) {
     advised === null || isSame ? null : {
       at: advised, text: `recommended: ${advised}`, color: scheme.good, dash: "solid",
     },
-  ].filter((place) => place !== null).sort((one, two) => one.at - two.at);
+  ].filter((place) => place !== null);
+  const along = (slots) => (isLog ? Math.log(slots) / Math.log(last) : slots / last);
   return {
     shapes: places.map(({ at, color, dash }) => ({
       type: "line", x0: at, x1: at, y0: 0, y1: 1, yref: "paper", line: { color, width: 1.5, dash },
@@ -128,8 +129,8 @@ function marks(today, advised, { scheme, isLog }) {
     annotations: places.map(({ at, text, color }, index) => ({
       x: isLog ? Math.log10(at) : at, y: 1, yref: "paper", yanchor: "bottom", showarrow: false,
       text, font: { color, size: 12 },
-      // The left one's label grows to the left, the right one's to the right: they never meet.
-      xanchor: places.length === 1 ? "center" : index === 0 ? "right" : "left",
+      // Each on a line of its own, grown towards the middle: they never meet and are never cut.
+      yshift: index * 16, xanchor: along(at) > 0.55 ? "right" : "left",
     })),
   };
 }

@@ -107,8 +107,14 @@ export function fillButton(cell, text, properties) {
     button = make("button", { type: "button", className: "link" });
     cell.replaceChildren(button);
   }
-  setText(button, text);
+  if (button.textContent !== text) button.replaceChildren(...breakable(text));
   for (const [name, value] of Object.entries(properties)) setAttribute(button, name, value);
+}
+
+// A long name goes on in the next line after a slash rather than anywhere.
+function breakable(text) {
+  return text.split("/").flatMap((part, index, parts) => (
+    index < parts.length - 1 ? [`${part}/`, make("wbr")] : [part]));
 }
 
 export function fillList(list, texts) {

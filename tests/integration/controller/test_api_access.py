@@ -28,6 +28,7 @@ ADMIN_ONLY = [
     ("GET", "/v1/engines/engine-0"),
     ("DELETE", "/v1/engines/engine-0"),
     ("GET", "/v1/capacity"),
+    ("GET", "/v1/fleet"),
 ]
 TENANT_ROUTES = [
     ("GET", "/v1/tenants/{}"),

@@ -321,21 +321,6 @@ async def test_an_unexpected_error_shows_its_id_and_nothing_else(controller: Con
     assert "hunter2" not in answer.text
 
 
-async def test_the_dashboard_loads_nothing_from_afar(controller: Controller) -> None:
-    nobody = await controller.client(None)
-
-    page = await nobody.get("/dashboard")
-    script = await nobody.get("/dashboard/app.js")
-    style = await nobody.get("/dashboard/style.css")
-
-    assert "default-src 'self'" in page.headers["content-security-policy"]
-    for answer in (page, script, style):
-        assert "http://" not in answer.text
-        assert "https://" not in answer.text
-    assert "innerHTML" not in script.text
-    assert "prefers-color-scheme: dark" in style.text
-
-
 async def test_the_operator_sees_all_adapters_at_once(controller: Controller) -> None:
     for name in ("acme", "globex"):
         tenant = await controller.tenant(name, ALL)
