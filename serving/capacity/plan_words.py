@@ -77,6 +77,11 @@ def unreachable_reasons(
             f"Loads would add more than {goal.added_seconds:.3g} s to a request at every size that "
             f"fits: first uses are {_percent(cold)} of the requests, and each is read from disk."
         )
+    if not reasons:
+        reasons.append(
+            f"Not one slot for the ranks in use fits into half of an engine's memory for slots and "
+            f"KV cache; {facts.gpu_slots} of rank {facts.max_rank} do today."
+        )
     return tuple(reasons)
 
 

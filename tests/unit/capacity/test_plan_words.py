@@ -116,3 +116,19 @@ def test_warnings_are_given_without_a_recommendation_too() -> None:
 
     assert found.recommended is None
     assert codes(found) == ["thrash", "hot_set_over_slots"]
+
+
+def test_a_rank_whose_slot_does_not_fit_is_said() -> None:
+    found = plan(
+        goal=Goal(miss_ratio=1.0),
+        ranks={"a/a@1": 512},
+        slot_bytes=1600,
+        kv_bytes_per_token=100,
+        kv_tokens=128,
+    )
+
+    assert found.recommended is None
+    assert found.reasons == (
+        "Not one slot for the ranks in use fits into half of an engine's memory for slots and KV "
+        "cache; 8 of rank 16 do today.",
+    )
