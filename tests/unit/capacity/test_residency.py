@@ -76,7 +76,7 @@ def test_a_burst_over_all_tenants_every_minute_changes_nothing() -> None:
 def test_a_young_choice_stays_as_it_is() -> None:
     before = ResidencyState(("a", "b"), 1000.0)
 
-    young, old = (chosen({**cold(30), "c": 3.0}, before, now=now) for now in (1059.0, 1060.0))
+    young, old = (chosen({**cold(30), "c": 3.0}, before, now=at) for at in (1059.0, 1060.0))
 
     assert (young.hot, young.state, young.is_changed) == (("a", "b"), before, False)
     assert old.hot == ("c",)
