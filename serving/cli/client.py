@@ -74,6 +74,30 @@ class ControllerClient:
         self._check(response)
         return response.content
 
+    def download(self, path: str, target: Path, **params: Any) -> int:
+        """GET a resource of any length into a file, which appears when it is whole; its bytes.
+
+        Raises:
+            Unreachable, ServerFailed, RequestRefused: see `serving.cli.errors`; no file then.
+            OSError: the file cannot be written.
+        """
+        draft = target.with_name(f".{target.name}.part")
+        try:
+            with self._http.stream("GET", path, params=params, timeout=_UPLOAD_TIMEOUT) as response:
+                if response.is_error:
+                    response.read()
+                self._check(response)
+                with draft.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+            size = draft.stat().st_size
+            draft.replace(target)
+        except (httpx.TransportError, httpx.InvalidURL) as exc:
+            raise Unreachable(url=self.url, reason=str(exc) or type(exc).__name__) from exc
+        finally:
+            draft.unlink(missing_ok=True)
+        return size
+
     def put_suite(
         self, tenant: str, suite: str, path: Path, *, training: Path | None = None
     ) -> Any:

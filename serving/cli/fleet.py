@@ -1,19 +1,15 @@
-"""Verbs on the running fleet: events, engines, top."""
+"""Verbs on the running fleet: events, engines."""
 
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Any
 
-from rich.live import Live
 from rich.table import Table
 
 from serving.cli import views
 from serving.cli.client import Json
 from serving.cli.options import DEFAULT_URL, AsJson, Token, Url, connect, option
-
-_COUNTS = ("requests", "loads_disk", "loads_cache", "evictions_slot", "evictions_cache")
 
 
 def events(
@@ -49,31 +45,6 @@ def engines(as_json: AsJson = False, url: Url = DEFAULT_URL, token: Token = None
         views.out.print(engines_table(rows))
 
 
-def top(
-    interval: Annotated[
-        float, option("--interval", help="Pause between two refreshes, in seconds.")
-    ] = 2.0,
-    once: Annotated[bool, option("--once", help="Print one table and stop.")] = False,
-    as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-) -> None:
-    """Show each adapter's requests, loads and evictions, as the engines counted them; live."""
-    with connect(url, token) as client:
-        rows = views.items_of(client.fetch("/v1/engines"), "engines")
-        if as_json:
-            views.print_json(sum_counts(rows))
-            return
-        if once:
-            views.out.print(counts_table(rows))
-            return
-        with Live(counts_table(rows), console=views.out, auto_refresh=False) as live:
-            while True:
-                time.sleep(interval)
-                rows = views.items_of(client.fetch("/v1/engines"), "engines")
-                live.update(counts_table(rows), refresh=True)
-
-
 def engines_table(rows: list[Json]) -> Table:
     """One engine a row."""
     cells = []
@@ -105,29 +76,6 @@ def report_of(row: Json) -> Json:
     """The engine's own report within an engine as the API shows it."""
     report = row.get("report")
     return report if isinstance(report, dict) else row
-
-
-def sum_counts(rows: list[Json]) -> dict[str, dict[str, int]]:
-    """Adapter version -> the engines' own counts, summed over engines."""
-    total: dict[str, dict[str, int]] = {}
-    for row in rows:
-        for item in report_of(row).get("counts") or []:
-            at = total.setdefault(item["name"], dict.fromkeys(_COUNTS, 0))
-            for name in _COUNTS:
-                at[name] += int(item.get(name, 0))
-    return total
-
-
-def counts_table(rows: list[Json]) -> Table:
-    """One adapter version a row, most requests first."""
-    ordered = sorted(sum_counts(rows).items(), key=lambda pair: -pair[1]["requests"])
-    active = {name for row in rows for name in report_of(row).get("active") or []}
-    cells: list[tuple[Any, ...]] = [
-        (name, "slot" if name in active else "", *(counts[key] for key in _COUNTS))
-        for name, counts in ordered
-    ]
-    columns = ("version", "holds", *(name.replace("_", " ") for name in _COUNTS))
-    return views.make_table("adapters on the engines", columns, cells)
 
 
 def _event_cells(row: Json) -> tuple[Any, ...]:

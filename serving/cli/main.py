@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from serving.cli import fleet, policy, processes, push, suite, tenants, versions, views
+from serving.cli import (
+    capacity,
+    fleet,
+    policy,
+    processes,
+    push,
+    suite,
+    tenants,
+    top,
+    versions,
+    views,
+)
 from serving.cli.errors import CliError
 from serving.settings import SettingInvalid
 
@@ -35,11 +46,12 @@ _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
         versions.rollback,
         versions.retire,
     ),
-    "Fleet": (fleet.events, fleet.engines, fleet.top),
+    "Fleet": (fleet.events, fleet.engines, top.top),
 }
 for panel, verbs in _VERBS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(verb)
+app.add_typer(capacity.capacity_app, name="capacity", rich_help_panel="Fleet")
 app.add_typer(suite.suite_app, name="suite", rich_help_panel="Adapters")
 app.add_typer(tenants.tenant_app, name="tenant", rich_help_panel="Tenants")
 app.add_typer(tenants.key_app, name="key", rich_help_panel="Tenants")

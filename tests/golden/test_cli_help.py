@@ -12,9 +12,15 @@ from serving.cli.main import app
 
 def lines(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     if hasattr(command, "commands"):
+        if command.invoke_without_command:
+            yield from _own_lines(command, path)
         for name, inner in sorted(command.commands.items()):
             yield from lines(inner, (*path, name))
         return
+    yield from _own_lines(command, path)
+
+
+def _own_lines(command: Any, path: tuple[str, ...]) -> Iterator[str]:
     yield f"loraplane {' '.join(path)}: {command.help}"
     for parameter in command.params:
         names = "/".join([*parameter.opts, *parameter.secondary_opts])
