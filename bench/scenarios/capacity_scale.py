@@ -200,6 +200,8 @@ def _register(database: Path, names: list[str]) -> float:
             " values (?, ?, 1, ?, 'bench')",
             [(tenant, adapter, now) for _, tenant, adapter in parts],
         )
+        # As every change of the snapshot's content does: what was computed before is out of date.
+        connection.execute("update fleets set revision = revision + 1")
     connection.close()
     return time.perf_counter() - started
 
