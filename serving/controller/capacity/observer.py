@@ -72,7 +72,15 @@ class CapacityObserver:
                 return engine.report.engine_id, await self._follow(engine)
 
         read_until = dict(await asyncio.gather(*(follow(engine) for engine in reachable)))
-        await self.ask(lambda models: models.feed_fleet(self._merge.ready(read_until)))
+
+        def conclude(models: CapacityModels) -> None:
+            models.feed_fleet(self._merge.ready(read_until))
+            # Last: a version that has left may have requests among the events just read.
+            for engine in reachable:
+                names = frozenset(version.name for version in engine.report.versions)
+                models.hold(engine.report.engine_id, names)
+
+        await self.ask(conclude)
         self.turns += 1
 
     async def ask(self, question: Callable[[CapacityModels], T]) -> T:
@@ -89,8 +97,6 @@ class CapacityObserver:
         report = engine.report
         cursor = self._cursors.setdefault(report.engine_id, TraceCursor())
         may_be_new = cursor.observe(report)
-        names = frozenset(version.name for version in report.versions)
-        await self.ask(lambda models: models.hold(report.engine_id, names))
         last: float | None = None
         for _ in range(MAX_PAGES if may_be_new else 0):
             if self._merge.is_full(report.engine_id):

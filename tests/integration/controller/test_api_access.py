@@ -28,6 +28,11 @@ ADMIN_ONLY = [
     ("GET", "/v1/engines/engine-0"),
     ("DELETE", "/v1/engines/engine-0"),
     ("GET", "/v1/capacity"),
+    ("GET", "/v1/capacity/plan"),
+    ("GET", "/v1/capacity/history"),
+    ("GET", "/v1/capacity/adapters"),
+    ("PUT", "/v1/capacity/residency"),
+    ("GET", "/v1/engines/engine-0/trace"),
     ("GET", "/v1/fleet"),
 ]
 TENANT_ROUTES = [
