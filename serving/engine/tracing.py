@@ -84,10 +84,16 @@ class Tracing:
         return end
 
     async def page(self, after: int, limit: int) -> TracePage | None:
-        """Events from a position on, read beside the event loop; None where none are kept."""
+        """Events from a position on, read beside the event loop; None where none can be read."""
         if self._trace is None:
             return None
-        return await asyncio.to_thread(self._trace.page, self._engine_id, after=after, limit=limit)
+        try:
+            return await asyncio.to_thread(
+                self._trace.page, self._engine_id, after=after, limit=limit
+            )
+        except OSError as exc:
+            _log.warning("the access trace cannot be read", reason=str(exc))
+            return None
 
     def close(self) -> None:
         """Have everything on the disk itself; idempotent."""

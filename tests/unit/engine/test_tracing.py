@@ -55,6 +55,16 @@ def test_an_end_is_written_once_with_what_was_taken(tmp_path: Path) -> None:
     assert tracing.end == 4
 
 
+def test_a_trace_that_has_been_closed_is_told_as_none(tmp_path: Path) -> None:
+    tracing = Tracing(AccessTrace(tmp_path, capacity=100), "engine-0")
+    tracing.begin("acme/support@1", is_gate=False)
+
+    tracing.close()
+    tracing.close()
+
+    assert asyncio.run(tracing.page(0, 100)) is None
+
+
 def test_an_engine_whose_disk_refuses_the_trace_goes_on_without(tmp_path: Path) -> None:
     (tmp_path / "trace").write_text("not a folder")
 
