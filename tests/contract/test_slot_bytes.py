@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ def measured() -> dict[str, Any]:
     result = subprocess.run(
         [sys.executable, "-m", "tests.builders.vllm_slots"],
         env=environment,
+        cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
         check=False,
