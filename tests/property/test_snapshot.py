@@ -11,7 +11,7 @@ from serving.contract import FleetSnapshot, Role, decode_snapshot, encode
 from serving.controller.lifecycle import SERVING_STATES, State
 from serving.controller.registry.fleet import SnapshotRows
 from serving.controller.registry.moves import version_id
-from serving.controller.registry.tables import AliasRow, KeyRow, TenantRow, VersionRow
+from serving.controller.registry.tables import AliasRow, KeyRow, TenantRow, VersionRow, WishesRow
 from serving.controller.snapshot import compile_snapshot
 
 NAMES = st.sampled_from(["acme", "globex", "initech"])
@@ -39,6 +39,17 @@ def versions(draw: st.DrawFn) -> VersionRow:
 
 
 @st.composite
+def wishes(draw: st.DrawFn) -> WishesRow:
+    names = st.builds(version_id, NAMES, ADAPTERS, st.integers(1, 4))
+    lists = st.lists(names, unique=True, max_size=5)
+    return WishesRow(
+        engine_id=draw(st.sampled_from(["engine-0", "engine-1", "engine-2"])),
+        hot=draw(lists),
+        companions=draw(st.dictionaries(NAMES, lists, max_size=2)),
+    )
+
+
+@st.composite
 def all_rows(draw: st.DrawFn) -> SnapshotRows:
     tenants = draw(st.lists(NAMES, unique=True))
     keys = draw(st.lists(st.tuples(NAMES, SCOPES), max_size=5))
@@ -57,6 +68,7 @@ def all_rows(draw: st.DrawFn) -> SnapshotRows:
                 st.dictionaries(st.tuples(NAMES, ADAPTERS), st.integers(1, 4))
             ).items()
         ],
+        wishes=draw(st.lists(wishes(), unique_by=lambda row: row.engine_id, max_size=3)),
     )  # fmt: skip
 
 
@@ -70,7 +82,7 @@ def test_the_order_of_rows_does_not_matter(rows: SnapshotRows, rng: random.Rando
         revision=rows.revision,
         **{
             name: rng.sample(getattr(rows, name), len(getattr(rows, name)))
-            for name in ("tenants", "keys", "versions", "aliases")
+            for name in ("tenants", "keys", "versions", "aliases", "wishes")
         },
     )
 
@@ -120,3 +132,19 @@ def test_keys_reach_engines_only_for_inference_and_with_engine_scopes(
     for grant in grants.values():
         assert set(grant.scopes) <= {"inference", "base"}
     assert b"secret name" not in encode(compiled(rows))
+
+
+@given(all_rows())
+def test_wishes_name_only_what_is_served_in_the_order_of_the_row(rows: SnapshotRows) -> None:
+    snapshot = compiled(rows)
+    served = {entry.name for entry in snapshot.versions if entry.role is Role.SERVING}
+    by_engine = {row.engine_id: row for row in rows.wishes}
+
+    for wish in snapshot.residency:
+        row = by_engine[wish.engine]
+        assert wish.hot == [name for name in row.hot if name in served]
+        for tenant, names in wish.companions.items():
+            assert names == [name for name in row.companions[tenant] if name in served]
+        assert wish.hot or wish.companions
+    wished = {wish.engine for wish in snapshot.residency}
+    assert {row.engine_id for row in rows.wishes if served & set(row.hot)} <= wished

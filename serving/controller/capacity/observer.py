@@ -24,6 +24,8 @@ from serving.controller.registry.fleet import Fleet, ObservedEngine
 MAX_PAGES = 8
 """Pages of one engine in one turn; a replay of a million events takes a dozen turns."""
 _CONCURRENT_ENGINES = 8
+_TURN_SECONDS = 10.0
+"""After so long no further page of an engine is begun: the others wait for the turn's end."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -71,7 +73,8 @@ class CapacityObserver:
             async with limit:
                 return engine.report.engine_id, await self._follow(engine)
 
-        read_until = dict(await asyncio.gather(*(follow(engine) for engine in reachable)))
+        looks = await asyncio.gather(*map(follow, reachable), return_exceptions=True)
+        read_until = dict(look for look in looks if not isinstance(look, BaseException))
 
         def conclude(models: CapacityModels) -> None:
             models.feed_fleet(self._merge.ready(read_until))
@@ -82,6 +85,10 @@ class CapacityObserver:
 
         await self.ask(conclude)
         self.turns += 1
+        # What nobody expected of one engine is told when the others have been served.
+        for look in looks:
+            if isinstance(look, BaseException):
+                raise look
 
     async def ask(self, question: Callable[[CapacityModels], T]) -> T:
         """Run `question` on the models in a thread, while nothing changes them."""
@@ -98,7 +105,11 @@ class CapacityObserver:
         cursor = self._cursors.setdefault(report.engine_id, TraceCursor())
         may_be_new = cursor.observe(report)
         last: float | None = None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _TURN_SECONDS
         for _ in range(MAX_PAGES if may_be_new else 0):
+            if loop.time() > deadline:
+                break
             if self._merge.is_full(report.engine_id):
                 return self._merge.last_at(report.engine_id)
             try:

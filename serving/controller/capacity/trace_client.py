@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Self
 
 import httpx
@@ -12,7 +13,9 @@ from serving.controller.errors import TraceUnavailable
 
 PAGE_EVENTS = 10_000
 """Events asked for at once: about 1 MB of JSON; arbitrary."""
-_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+PAGE_SECONDS = 10.0
+"""How long one page may take."""
+_TIMEOUT = httpx.Timeout(PAGE_SECONDS, connect=3.0)
 _MAX_PAGE_BYTES = 16 * 1024**2
 
 
@@ -52,7 +55,11 @@ class TraceClient:
         """
         target = f"{url.rstrip('/')}/loraplane/v1/trace"
         try:
-            body = await self._read(engine, target, {"after": after, "limit": limit})
+            # httpx limits the wait for each piece alone: a trickle would never end.
+            async with asyncio.timeout(PAGE_SECONDS):
+                body = await self._read(engine, target, {"after": after, "limit": limit})
+        except TimeoutError as exc:
+            raise TraceUnavailable(engine=engine, reason="too slow") from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise TraceUnavailable(engine=engine, reason=type(exc).__name__) from exc
         try:

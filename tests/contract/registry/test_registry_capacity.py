@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
 
 from serving.contract import AdapterCounts, EngineReport, EngineWishes
 from serving.controller.capacity.sampling import Sample
 from serving.controller.lifecycle import State
+from serving.controller.registry import migrations
 from serving.controller.registry.repository import Repository
 from tests.builders.controller import a_report
 from tests.builders.registry import Clock, a_version, an_upload
@@ -188,3 +194,33 @@ async def test_the_oldest_of_a_state_is_told_and_0_where_there_is_none(
     ages = await repository.versions.oldest_seconds(frozenset({State.VALIDATING, State.STAGING}))
 
     assert ages == {"validating": 25.0, "staging": 0.0}
+
+
+async def test_engines_that_reported_before_the_upgrade_are_read_and_sampled_after_it(
+    database_url: str, clock: Clock
+) -> None:
+    repository = Repository(database_url, clock=clock)
+
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        report = msgspec.json.encode(counted(5)).decode()
+        query = "INSERT INTO engines (id, report, seen_at, first_seen_at) VALUES (:id, :r, 1, 1)"
+        connection.execute(text(query), {"id": "engine-0", "r": report})
+
+    async with repository.sessions.writing_engine.connect() as connection:
+        await connection.run_sync(upgrade)
+        await connection.commit()
+
+    await repository.prepare()
+
+    (old,) = await repository.fleet.engines()
+    assert old.report.counts[0].requests == 5
+    for requests in (6, 9):
+        clock.advance(10)
+        await repository.fleet.record_report(counted(requests))
+    assert [sample.total[0] for _, _, sample in await samples(repository)] == [3]
+    assert (await repository.residency.mode(), await repository.residency.wishes()) == (None, {})
+    await repository.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,8 +19,10 @@ from serving.contract import (
     TraceKind,
     decode_snapshot,
 )
+from serving.controller.app import create_app
 from serving.controller.capacity.residency import ResidencyKeeper
-from tests.builders.controller import SECRET, Controller, a_report
+from serving.settings import SettingInvalid
+from tests.builders.controller import SECRET, Controller, a_report, settings_in
 from tests.fakes.trace_server import Ring, served_ring
 
 ALL = ["inference", "read", "push", "promote"]
@@ -170,6 +173,25 @@ async def test_the_table_follows_reports_and_moves(controller: Controller, ring:
     assert await row() == (4, "retired")
 
 
+async def test_the_fleets_adapters_are_searched_and_paged(controller: Controller) -> None:
+    names = []
+    for tenant in ("acme", "globex", "hooli"):
+        client = await controller.tenant(tenant, ALL)
+        names.append(await controller.make_live(client, tenant, tenant.encode()))
+    admin = await controller.client()
+
+    whole = (await admin.get("/v1/adapters")).json()
+    page = (await admin.get("/v1/adapters?limit=1&offset=1")).json()
+    found = (await admin.get("/v1/adapters?search=HOOLI/sup")).json()
+    wild = (await admin.get("/v1/adapters?search=%25")).json()
+
+    assert [a["versions"][0]["name"] for a in whole["adapters"]] == names
+    assert (whole["total"], page["total"], found["total"]) == (3, 3, 1)
+    assert page["adapters"] == whole["adapters"][1:2]
+    assert found["adapters"] == whole["adapters"][2:]
+    assert (wild["total"], wild["adapters"]) == (0, [])
+
+
 async def test_a_trace_is_downloaded_as_lines_page_by_page(
     controller: Controller, ring: Ring
 ) -> None:
@@ -292,6 +314,13 @@ async def test_an_unknown_mode_is_refused(controller: Controller, body: dict[str
     answer = await admin.put("/v1/capacity/residency", json=body)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+
+
+def test_a_controller_does_not_start_with_an_unknown_mode(tmp_path: Path) -> None:
+    with pytest.raises(SettingInvalid) as caught:
+        create_app(settings_in(tmp_path, residency_mode="always"))
+
+    assert caught.value.name == "LORAPLANE_RESIDENCY_MODE"
 
 
 async def test_metrics_show_the_curve_the_plan_and_the_lag(
