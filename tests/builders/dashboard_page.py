@@ -50,7 +50,7 @@ class LiveFleet:
 
 @contextlib.contextmanager
 def a_live_fleet(
-    folder: Path, *, n_adapters: int = 24, n_requests: int = 900, step_seconds: float = 60.0
+    folder: Path, *, n_adapters: int = 24, n_requests: int = 900, step_seconds: float = 120.0
 ) -> Iterator[LiveFleet]:
     """Registry, engines' traces and a controller with its loop."""
     world = a_world(n_adapters)
@@ -71,12 +71,12 @@ def a_live_fleet(
 
 @contextlib.contextmanager
 def a_dashboard(
-    browser: Any, url: str, *, fragment: str = "", width: int = 1280, scheme: str = "light"
+    context: Any, url: str, *, fragment: str = "", width: int = 1280, scheme: str = "light"
 ) -> Iterator[tuple[Any, Heard]]:
-    """The page with the token entered, and what it says and asks for."""
-    page = browser.new_page(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
-    )
+    """The page with the token entered, in a browser's context; what it says and asks for."""
+    page = context.new_page()
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
     heard = Heard()
     heard.listen(page)
     try:
@@ -84,7 +84,8 @@ def a_dashboard(
         enter(page)
         yield page, heard
     finally:
-        page.context.close()
+        page.evaluate("localStorage.clear()")
+        page.close()
 
 
 def enter(page: Any, token: str = ADMIN) -> None:

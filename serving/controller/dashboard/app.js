@@ -2,6 +2,7 @@
 import * as adapterTable from "./adapter_table.js";
 import { token } from "./api.js";
 import * as audit from "./audit.js";
+import { prepare } from "./charts.js";
 import { byId, setClass, setText, showFailure } from "./elements.js";
 import * as health from "./health.js";
 import { clock } from "./notation.js";
@@ -90,6 +91,7 @@ function open() {
   setText(byId("status"), "Reading …");
   setClass(byId("status"), "");
   audit.start();
+  prepare();
   refreshAll();
 }
 

@@ -1,4 +1,4 @@
-// Plots: plotly's script is fetched when the first plot is drawn; all share one look.
+// Plots: plotly's script is fetched once the page is open; all plots share one look.
 import { keyed, make } from "./elements.js";
 import { colors, onChange } from "./theme.js";
 
@@ -7,6 +7,11 @@ const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false, sc
 // node -> {build, isWaiting}: `build(colors)` gives traces and layout in the colours of the moment.
 const drawn = new Map();
 let loading = null;
+
+// The script is large: fetched beside the first readings, it is there when they are.
+export function prepare() {
+  loadPlotly().catch(() => {});
+}
 
 function loadPlotly() {
   loading ??= new Promise((resolve, reject) => {

@@ -27,8 +27,9 @@ export function start(refreshSoon) {
   const value = byId("goal-value");
   const show = () => {
     kind.value = goal().kind;
-    if (document.activeElement !== value) value.value = goal().value;
+    if (value.value !== goal().value) value.value = goal().value;
     setText(byId("goal-unit"), UNIT[kind.value]);
+    showGoalError(kind.value, value.value);
   };
   kind.addEventListener("change", () => view.set({ goal: `${kind.value}:${FALLBACK[kind.value]}` }));
   value.addEventListener("input", () => {

@@ -52,7 +52,7 @@ export function bind(input, name, { onEvent = "change", toState, toInput } = {})
   const show = () => {
     const value = toInput ? toInput(state[name]) : state[name];
     if (isBox) input.checked = value === "1";
-    else if (document.activeElement !== input || input.tagName === "SELECT") input.value = value;
+    else if (input.value !== value) input.value = value;
   };
   input.addEventListener(onEvent, () => {
     const value = isBox ? (input.checked ? "1" : "0") : input.value;
