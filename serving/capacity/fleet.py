@@ -63,6 +63,11 @@ class FleetLocality:
         for locality in self._homes(name):
             locality.access(name, at)
 
+    def occupy(self, name: str) -> None:
+        """The name was brought in by nobody who shall be counted."""
+        for locality in self._homes(name):
+            locality.occupy(name)
+
     def touch(self, name: str, at: float) -> None:
         """The name was in use: recency alone."""
         for locality in self._homes(name):

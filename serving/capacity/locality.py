@@ -88,6 +88,15 @@ class Locality:
         except (KeyError, IndexError):
             _grow(histogram, _EXACT, distance)
 
+    def occupy(self, name: str) -> None:
+        """The name was brought in, and is the most recent one, by nobody who shall be counted."""
+        if self._sample is not None:
+            self._sample.access(name)
+            return
+        self._stack.access(name)
+        if len(self._stack) > self._max_names:
+            self._begin_sampling(1)
+
     def touch(self, name: str, at: float) -> None:
         """The name was in use at `at`: recency alone, no request."""
         names = self._stack if self._sample is None else self._sample

@@ -49,22 +49,26 @@ class CapacityModels:
         model = self._engines.setdefault(engine, EngineModel())
         access, touch = model.locality.access, model.locality.touch
         for event in events:
-            if event.kind is TraceKind.ADMITTED:
-                access(event.adapter, event.at)
-                if not event.is_gate:
-                    model.traffic.used(event.adapter, event.at)
-                    model.bursts.used(event.adapter, event.at)
-            else:
+            if event.kind is not TraceKind.ADMITTED:
                 touch(event.adapter, event.at)
+            elif event.is_gate:
+                # It takes a slot like any other; counted, its many hits would flatter every size.
+                model.locality.occupy(event.adapter)
+            else:
+                access(event.adapter, event.at)
+                model.traffic.used(event.adapter, event.at)
+                model.bursts.used(event.adapter, event.at)
 
     def feed_fleet(self, events: Iterable[TraceEvent]) -> None:
         """The next events of all engines together, in order of time."""
         access, touch = self._fleet.access, self._fleet.touch
         for event in events:
-            if event.kind is TraceKind.ADMITTED:
-                access(event.adapter, event.at)
-            else:
+            if event.kind is not TraceKind.ADMITTED:
                 touch(event.adapter, event.at)
+            elif event.is_gate:
+                self._fleet.occupy(event.adapter)
+            else:
+                access(event.adapter, event.at)
 
     def hold(self, engine: str, names: frozenset[str]) -> None:
         """The versions that an engine holds now: those that it has let go leave its stack.

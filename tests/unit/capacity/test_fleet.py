@@ -76,3 +76,14 @@ def test_touch_and_forget_reach_the_tenants_engine() -> None:
 def test_an_engine_count_that_is_not_followed_is_refused() -> None:
     with pytest.raises(KeyError):
         FleetLocality((1, 2)).curve(3, 300.0, 0.0)
+
+
+def test_what_nobody_counts_still_pushes_out_in_the_tenants_engine() -> None:
+    fleet = FleetLocality((1, 2))
+    fleet.access("acme/a@1", 1.0)
+    fleet.occupy("acme/b@1")
+    fleet.access("acme/a@1", 2.0)
+
+    for count in (1, 2):
+        curve = fleet.curve(count, 300.0, 3.0)
+        assert (curve.n_requests, curve.misses(1), curve.misses(2)) == (2, 2, 1)

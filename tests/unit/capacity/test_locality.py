@@ -101,3 +101,12 @@ def test_a_sampled_curve_is_within_three_points_of_the_exact_one(
     assert max(errors) < 0.03
     assert sampled.n_requests == exact.n_requests
     assert sampled.n_cold == pytest.approx(exact.n_cold, rel=0.1)
+
+
+def test_what_nobody_counts_is_bounded_too() -> None:
+    locality = Locality(max_names=8)
+    for number in range(100):
+        locality.occupy(f"t/a{number}@1")
+
+    assert locality.n_followed <= 8
+    assert locality.curve(300.0, 0.0).n_requests == 0

@@ -40,10 +40,22 @@ def test_the_end_of_a_request_makes_its_adapter_the_most_recent() -> None:
 
 
 def test_the_gates_requests_take_slots_and_are_no_traffic() -> None:
+    models, ring = fed("t/a@1"), Ring()
+    ring.admit("t/b@1", "t/b@1", at=NOW + 1, is_gate=True)
+    ring.admit("t/a@1", at=NOW + 2)
+    models.feed_engine("engine-0", ring.events)
+    curve = models.engine_curve("engine-0", 300.0, NOW + 20)
+
+    assert curve is not None
+    assert curve.n_requests == 2
+    # The gate's adapter pushed the tenant's out of a single slot, and not out of two.
+    assert [curve.misses(slots) for slots in (1, 2)] == [2, 1]
+
+
+def test_the_gates_requests_are_nobodys_use() -> None:
     models = fed("t/a@1", "t/b@1", is_gate=True)
     engine = models.engine("engine-0")
 
-    assert misses(models, 9) == 2
     assert engine is not None
     assert engine.traffic.counts(300.0, NOW + 20) == {}
 
