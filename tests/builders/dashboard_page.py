@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -110,3 +111,57 @@ def column(page: Any, title: str) -> list[str]:
 def wait_for_text(page: Any, selector: str, text: str) -> None:
     """Until an element that matches shows the text."""
     page.locator(selector).filter(has_text=text).first.wait_for()
+
+
+def look_at(page: Any, fragment: str) -> None:
+    """Go where a link with this fragment leads."""
+    page.evaluate("fragment => { location.hash = fragment; }", fragment)
+
+
+def begin_at_the_top(page: Any) -> None:
+    """As after a click beside everything: the next Tab goes to the page's first control."""
+    page.evaluate(
+        "() => { document.activeElement.blur(); getSelection().setPosition(document.body, 0); }"
+    )
+
+
+def focused(page: Any) -> dict[str, str]:
+    """What has the focus: id, tag, text and how its outline is drawn."""
+    found: dict[str, str] = page.evaluate(
+        """() => {
+          const node = document.activeElement;
+          const text = node.children.length < 2 ? node.textContent : "";
+          const outline = getComputedStyle(node).outlineStyle;
+          return {id: node.id, tag: node.tagName, text, outline};
+        }"""
+    )
+    return found
+
+
+def show_tab(page: Any, state: str) -> None:
+    """Tell the page that its tab is `hidden` or `visible`."""
+    page.evaluate(
+        """state => {
+          const told = {hidden: state === "hidden", visibilityState: state};
+          for (const [name, value] of Object.entries(told)) {
+            Object.defineProperty(document, name, {configurable: true, get: () => value});
+          }
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        state,
+    )
+
+
+def ground_of(page: Any) -> str:
+    """The page's background."""
+    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+def ink_of_plot(page: Any) -> str:
+    """Colour of a plot's numbers."""
+    return str(page.locator("#hot .xtick text").first.evaluate("one => getComputedStyle(one).fill"))
+
+
+def brightness(color: str) -> float:
+    """Mean of red, green and blue, 0 to 255."""
+    return sum(float(part) for part in re.findall(r"[\d.]+", color)[:3]) / 3

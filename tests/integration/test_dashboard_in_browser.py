@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,16 @@ from tests.builders.dashboard_page import (
     LiveFleet,
     a_dashboard,
     a_live_fleet,
+    begin_at_the_top,
+    brightness,
     column,
     enter,
+    focused,
+    ground_of,
+    ink_of_plot,
+    look_at,
     row_of,
+    show_tab,
     wait_for_text,
 )
 from tests.builders.dashboard_world import JUDGED
@@ -52,7 +58,7 @@ def open_page(browser: Any, fleet: LiveFleet) -> Iterator[tuple[Any, Heard]]:
 def desk(open_page: tuple[Any, Heard]) -> tuple[Any, Heard]:
     """One page at 1280 that stays open, as it is without a fragment, with nothing said yet."""
     page, heard = open_page
-    page.evaluate("location.hash = ''")
+    look_at(page, "")
     page.bring_to_front()
     row_of(page, BUSIEST).wait_for()
     heard.complaints.clear()
@@ -63,7 +69,7 @@ def test_every_panel_is_filled_without_a_complaint_and_from_here_alone(
     open_page: tuple[Any, Heard], fleet: LiveFleet
 ) -> None:
     page, heard = open_page
-    page.evaluate("fragment => { location.hash = fragment; }", CHOSEN)
+    look_at(page, CHOSEN)
 
     wait_for_text(page, "#engines tbody tr", "engine-1")
     wait_for_text(page, "#troubles tbody tr", "NaN in the first answer")
@@ -151,15 +157,15 @@ def test_a_gate_report_opens_with_its_style(desk: tuple[Any, Heard]) -> None:
 
 def test_everything_is_reached_by_keyboard_and_nothing_traps(desk: tuple[Any, Heard]) -> None:
     page, _ = desk
-    page.evaluate("fragment => { location.hash = fragment; }", CHOSEN)
+    look_at(page, CHOSEN)
     row_of(page, BUSIEST).wait_for()
     wait_for_text(page, "#version-table tbody tr", "@3")
-    page.evaluate(_FROM_THE_TOP)
+    begin_at_the_top(page)
 
     seen = []
     for _ in range(200):
         page.keyboard.press("Tab")
-        seen.append(page.evaluate(_WHERE))
+        seen.append(focused(page))
         if seen[-1]["tag"] == "BODY":
             break
 
@@ -174,21 +180,10 @@ def test_everything_is_reached_by_keyboard_and_nothing_traps(desk: tuple[Any, He
     assert [item for item in seen[:-1] if item["outline"] == "none"] == []
 
 
-_FROM_THE_TOP = """() => {
-  document.activeElement.blur();
-  getSelection().setPosition(document.body, 0);
-}"""
-_WHERE = """() => {
-  const node = document.activeElement;
-  const text = node.children.length < 2 ? node.textContent : "";
-  return {id: node.id, tag: node.tagName, text, outline: getComputedStyle(node).outlineStyle};
-}"""
-
-
 def test_keys_alone_skip_sort_and_choose(desk: tuple[Any, Heard]) -> None:
     page, heard = desk
     row_of(page, BUSIEST).wait_for()
-    page.evaluate(_FROM_THE_TOP)
+    begin_at_the_top(page)
 
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -211,7 +206,7 @@ def test_a_phone_scrolls_tables_and_never_the_page(desk: tuple[Any, Heard], sche
     page, heard = desk
     page.set_viewport_size({"width": 390, "height": 900})
     page.emulate_media(color_scheme=scheme)
-    page.evaluate("fragment => { location.hash = fragment; }", CHOSEN)
+    look_at(page, CHOSEN)
     try:
         page.locator("#timeline .main-svg").first.wait_for()
         page.locator("#heat image").wait_for()
@@ -229,17 +224,17 @@ def test_a_phone_scrolls_tables_and_never_the_page(desk: tuple[Any, Heard], sche
 def test_dark_is_the_systems_choice_until_a_person_chooses(desk: tuple[Any, Heard]) -> None:
     page, heard = desk
     page.locator("#hot .xtick text").first.wait_for()
-    first = _ink_of_plot(page)
+    first = ink_of_plot(page)
 
     page.emulate_media(color_scheme="dark")
     page.locator(f"#hot .xtick text:not([style*='{first}'])").first.wait_for()
-    dark = (_ground(page), _brightness(_ink_of_plot(page)))
+    dark = (brightness(ground_of(page)), brightness(ink_of_plot(page)))
     page.select_option("#theme", "light")
     page.locator(f"#hot .xtick text[style*='{first}']").first.wait_for()
-    light = (_ground(page), _brightness(_ink_of_plot(page)))
+    light = (brightness(ground_of(page)), brightness(ink_of_plot(page)))
     page.reload()
     row_of(page, BUSIEST).wait_for()
-    kept = (page.input_value("#theme"), _ground(page))
+    kept = (page.input_value("#theme"), brightness(ground_of(page)))
     page.select_option("#theme", "auto")
     page.emulate_media(color_scheme="light")
 
@@ -247,22 +242,6 @@ def test_dark_is_the_systems_choice_until_a_person_chooses(desk: tuple[Any, Hear
     assert light[0] > 192 > 128 > light[1]
     assert kept == ("light", light[0])
     assert heard.complaints == []
-
-
-_TICK = "document.querySelector('#hot .xtick text')"
-
-
-def _ground(page: Any) -> float:
-    return _brightness(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-
-
-def _ink_of_plot(page: Any) -> str:
-    return str(page.evaluate(f"getComputedStyle({_TICK}).fill"))
-
-
-def _brightness(color: str) -> float:
-    shades = [float(part) for part in re.findall(r"[\d.]+", color)[:3]]
-    return sum(shades) / 3
 
 
 def test_ten_thousand_adapters_are_pages_of_a_few(
@@ -329,27 +308,19 @@ def test_a_hidden_tab_asks_for_nothing_until_it_is_seen_again(
         row_of(page, BUSIEST).wait_for()
         wait_for_text(page, "#status", "Read at")
 
-        page.evaluate(_SEEN, "hidden")
+        show_tab(page, "hidden")
         wait_for_text(page, "#audit-state", "paused")
         page.wait_for_load_state("networkidle")
         page.clock.install()
         n_before = len(heard.requests)
         page.clock.run_for(60_000)
         n_hidden = len(heard.requests)
-        page.evaluate(_SEEN, "visible")
+        show_tab(page, "visible")
         page.clock.run_for(1000)
         wait_for_text(page, "#audit-state", "live")
 
         assert n_hidden == n_before
         assert len(heard.requests) > n_hidden
-
-
-_SEEN = """state => {
-  for (const [name, value] of [["hidden", state === "hidden"], ["visibilityState", state]]) {
-    Object.defineProperty(document, name, {configurable: true, get: () => value});
-  }
-  document.dispatchEvent(new Event("visibilitychange"));
-}"""
 
 
 def test_a_wrong_token_is_said_and_forgotten(desk: tuple[Any, Heard]) -> None:
