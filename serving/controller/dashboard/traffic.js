@@ -94,7 +94,8 @@ function stackOf(history, perMinute) {
 }
 
 function tell(history, stacks, series) {
-  const latest = (list) => list.findLast((value) => value !== null) ?? null;
+  // The last step is not over yet: what it has so far would read as too little.
+  const latest = (list) => list.slice(0, -1).findLast((value) => value !== null) ?? null;
   const total = stacks.map((one) => latest(one.values)).filter((value) => value !== null)
     .reduce((sum, value) => sum + value, 0);
   const hottest = stacks.find((one) => !one.isRest);
