@@ -159,7 +159,9 @@ def ground_of(page: Any) -> str:
 
 def ink_of_plot(page: Any) -> str:
     """Colour of a plot's numbers."""
-    return str(page.locator("#hot .xtick text").first.evaluate("one => getComputedStyle(one).fill"))
+    # Found and read at once: a redraw puts new texts in place of the old.
+    tick = "document.querySelector('#hot .xtick text')"
+    return str(page.evaluate(f"getComputedStyle({tick}).fill"))
 
 
 def brightness(color: str) -> float:
