@@ -27,14 +27,11 @@ _SUITE = "\n".join(
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant with one live adapter, `support`."""
+    """A tenant with one live adapter."""
 
     name: str
     key: str
-
-    @property
-    def version(self) -> str:
-        return f"{self.name}/support@1"
+    adapter: str = "support"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ async def ask_in_turn(
             response = await client.post(
                 "/v1/completions",
                 json={
-                    "model": "support",
+                    "model": tenant.adapter,
                     "prompt": f"Question {number % 7}:",
                     "max_tokens": max_tokens,
                     "temperature": 0,
@@ -132,7 +129,7 @@ async def send_open_loop(
 async def _send(client: httpx.AsyncClient, due: Due, started: float, max_tokens: int) -> Answered:
     first, status = math.nan, 0
     body: dict[str, Any] = {
-        "model": "support",
+        "model": due.tenant.adapter,
         "prompt": f"Dear {due.tenant.name}, the question is:",
         "max_tokens": max_tokens,
         "temperature": 0,
