@@ -35,7 +35,10 @@ def rate(series: Sequence[float | None], step_seconds: float) -> float | None:
 
 def milliseconds(seconds: float | None) -> str:
     """`120 ms`, or `-` where it is not known."""
-    return "-" if seconds is None else f"{1000 * seconds:.0f} ms"
+    if seconds is None:
+        return "-"
+    # Below ten, whole milliseconds would show a small cost as none.
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
 
 
 def _engines(engines: Sequence[Json], history: Json) -> RenderableType:

@@ -5,6 +5,7 @@ Small whatever the fleet holds: versions are counted, and only those in trouble 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -150,9 +151,10 @@ def explain(
 ) -> str | None:
     """Why a version is where it is, in a few words; None: it says nothing of it."""
     words = []
-    codes = [str(finding["code"]) for finding in findings if finding.get("code")]
+    # One finding per module is common, and says the same each time.
+    codes = Counter(str(finding["code"]) for finding in findings if finding.get("code"))
     if codes:
-        words.append(", ".join(codes))
+        words.append(", ".join(f"{code} ({n}x)" if n > 1 else code for code, n in codes.items()))
     if error:
         words.append(str(error.get("blocked") or error.get("detail") or error.get("code") or ""))
     if progress and progress.get("stage"):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.cli.capacity_view import draw_curve, goal_text
-from serving.cli.top_view import rate
+from serving.cli.top_view import milliseconds, rate
 
 
 def points(*ratios: float | None) -> list[dict[str, float | None]]:
@@ -58,3 +58,9 @@ def test_a_rate_counts_only_what_was_sampled() -> None:
     assert rate([None, 10, 20, None], 10.0) == 1.5
     assert rate([None], 10.0) is None
     assert rate([], 10.0) is None
+
+
+def test_a_cost_below_a_millisecond_is_not_shown_as_none() -> None:
+    shown = [milliseconds(seconds) for seconds in (None, 0.000425, 0.0032, 0.144, 12.5)]
+
+    assert shown == ["-", "0.42 ms", "3.2 ms", "144 ms", "12500 ms"]

@@ -69,6 +69,8 @@ def test_a_version_says_what_it_waits_for() -> None:
 def test_nothing_known_is_no_reason() -> None:
     assert explain([], None, None) is None
     assert explain([{"code": "rank_too_large"}], None, None) == "rank_too_large"
+    many = [{"code": "rank_differs"}, {"code": "shape"}, {"code": "rank_differs"}]
+    assert explain(many, None, None) == "rank_differs (2x), shape"
 
 
 def test_the_gates_reason_is_told_where_nothing_nearer_is() -> None:
