@@ -19,6 +19,19 @@ from bench.fleet import Fleet, FleetFailed
 
 QUICK_GATE = {"LORAPLANE_GATE_REPEATS": "2", "LORAPLANE_PROBE_INTERVAL_SECONDS": "0"}
 """Environment of a fleet whose gate is not what is measured, and whose probes touch nothing."""
+CROWDED_PROFILE = {
+    "gpu_slots": 8,
+    "cpu_slots": 24,
+    # Fewer than the rule of four places a slot: forty adapters shall evict on both levels.
+    "waived": ["cpu_slots"],
+    "dtype": "float32",
+    "max_rank": 16,
+    "max_model_len": 512,
+    "max_num_batched_tokens": 256,
+    "enforce_eager": True,
+    "kv_cache_gib": 1,
+}
+"""An engine that is too small for what it is asked for."""
 _SUITE = "\n".join(
     json.dumps({"id": f"c{n}", "prompt": f"Guest {n} would like to", "max_tokens": 2})
     for n in range(8)

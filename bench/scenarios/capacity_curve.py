@@ -22,20 +22,17 @@ from bench.environment import describe_environment
 from bench.fixtures.adapters import make_random_adapters
 from bench.fixtures.base_model import smol_base, tiny_base
 from bench.fleet import Fleet, FleetFailed, running_fleet
-from bench.many_adapters import QUICK_GATE, Tenant, ask_in_turn, counted, push_all, show, zipf
+from bench.many_adapters import (
+    CROWDED_PROFILE,
+    QUICK_GATE,
+    Tenant,
+    ask_in_turn,
+    counted,
+    push_all,
+    show,
+    zipf,
+)
 
-_PROFILE = {
-    "gpu_slots": 8,
-    "cpu_slots": 24,
-    # Fewer than the profile's rule of four places a slot: this trace shall evict on both levels.
-    "waived": ["cpu_slots"],
-    "dtype": "float32",
-    "max_rank": 16,
-    "max_model_len": 512,
-    "max_num_batched_tokens": 256,
-    "enforce_eager": True,
-    "kv_cache_gib": 1,
-}
 _ENVIRONMENT = {
     **QUICK_GATE,
     # The curve is that of an LRU; soft pins exist to beat it.
@@ -113,9 +110,11 @@ def _measure(base: Path, folder: Path, options: argparse.Namespace) -> dict[str,
     adapters = make_random_adapters(
         options.adapters, base=base, folder=folder / "adapters", rank=16, strength=0.3
     )
-    today = {"gpu_slots": _PROFILE["gpu_slots"], "cpu_slots": _PROFILE["cpu_slots"]}
+    today = {"gpu_slots": CROWDED_PROFILE["gpu_slots"], "cpu_slots": CROWDED_PROFILE["cpu_slots"]}
     rows = []
-    with running_fleet(base, folder / "fleet", profile=_PROFILE, environment=_ENVIRONMENT) as fleet:
+    with running_fleet(
+        base, folder / "fleet", profile=CROWDED_PROFILE, environment=_ENVIRONMENT
+    ) as fleet:
         tenants = push_all(fleet, adapters)
         asyncio.run(ask_in_turn(fleet, tenants))
         for seed, in_flight in ((1, 1), (2, 4)):
@@ -126,7 +125,7 @@ def _measure(base: Path, folder: Path, options: argparse.Namespace) -> dict[str,
     if plan["recommended"] is None:
         raise FleetFailed(f"no recommendation: {plan['reasons']}")
     sizes = {level: plan["recommended"][level] for level in ("gpu_slots", "cpu_slots")}
-    profile = {**_PROFILE, **sizes}
+    profile = {**CROWDED_PROFILE, **sizes}
     show(f"starting again with {sizes}")
     with running_fleet(base, folder / "fleet", profile=profile, environment=_ENVIRONMENT) as fleet:
         asyncio.run(ask_in_turn(fleet, tenants))
@@ -164,7 +163,7 @@ def main() -> None:
         f"{result['after']['miss_ratio_counted']:.4f}: {result['promise_points']:.2f} points apart"
     )
     if options.out:
-        document = {"environment": describe_environment(), "profile": _PROFILE, **result}
+        document = {"environment": describe_environment(), "profile": CROWDED_PROFILE, **result}
         options.out.write_text(json.dumps(document, indent=2) + "\n")
 
 

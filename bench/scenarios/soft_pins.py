@@ -26,6 +26,7 @@ from bench.fixtures.adapters import make_random_adapters
 from bench.fixtures.base_model import smol_base, tiny_base
 from bench.fleet import Fleet, running_fleet
 from bench.many_adapters import (
+    CROWDED_PROFILE,
     QUICK_GATE,
     Answered,
     Due,
@@ -36,17 +37,6 @@ from bench.many_adapters import (
     show,
 )
 
-_PROFILE = {
-    "gpu_slots": 8,
-    "cpu_slots": 24,
-    "waived": ["cpu_slots"],
-    "dtype": "float32",
-    "max_rank": 16,
-    "max_model_len": 512,
-    "max_num_batched_tokens": 256,
-    "enforce_eager": True,
-    "kv_cache_gib": 1,
-}
 _ENVIRONMENT = {**QUICK_GATE, "LORAPLANE_CAPACITY_POLL_SECONDS": "1"}
 _LEAD_IN_SECONDS = 20.0
 _MODES = ("off", "auto")
@@ -168,7 +158,7 @@ def main() -> None:
             options.adapters, base=base, folder=folder / "adapters", rank=16
         )
         with running_fleet(
-            base, folder / "fleet", profile=_PROFILE, environment=_ENVIRONMENT
+            base, folder / "fleet", profile=CROWDED_PROFILE, environment=_ENVIRONMENT
         ) as fleet:
             rows = _measure(fleet, push_all(fleet, adapters), options)
     ratios = _ratios(rows)
@@ -178,7 +168,7 @@ def main() -> None:
     if options.out:
         document = {
             "environment": describe_environment(),
-            "profile": _PROFILE,
+            "profile": CROWDED_PROFILE,
             "options": {key: str(value) for key, value in vars(options).items()},
             "rows": rows,
             "ratios": ratios,
