@@ -100,7 +100,9 @@ def _run(
         size = str(sizes[level])
         row[f"{field}_counted"] = counted_after[field] - counted_before[field]
         row[f"{field}_predicted"] = predicted_after[size] - predicted_before[size]
-        row[f"{field}_error"] = row[f"{field}_predicted"] / max(1, row[f"{field}_counted"]) - 1
+        n_counted = row[f"{field}_counted"]
+        # Of nothing there is no share.
+        row[f"{field}_error"] = row[f"{field}_predicted"] / n_counted - 1 if n_counted else None
     row["miss_ratio_counted"] = row["loads_cache_counted"] / len(asked)
     print(json.dumps(row), flush=True)
     return row
@@ -139,6 +141,10 @@ def _measure(base: Path, folder: Path, options: argparse.Namespace) -> dict[str,
     }
 
 
+def _percent(share: float | None) -> str:
+    return "none counted" if share is None else f"{100 * share:+.2f} %"
+
+
 def main() -> None:
     """Print one JSON line per run and the verdict on the promise; all of it to `--out`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -155,7 +161,7 @@ def main() -> None:
         print(
             f"{row['in_flight']} in flight, {row['gpu_slots']} slots: slot loads "
             f"{row['loads_cache_predicted']:.0f} predicted, {row['loads_cache_counted']} counted "
-            f"({100 * row['loads_cache_error']:+.2f} %); reads from disk "
+            f"({_percent(row['loads_cache_error'])}); reads from disk "
             f"{row['loads_disk_predicted']:.0f} predicted, {row['loads_disk_counted']} counted"
         )
     print(
