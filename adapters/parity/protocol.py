@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+FAREWELL_ID = 0
+"""Of a reply to no request: the process's last word before it leaves this client."""
+
 
 class SuitePrompt(msgspec.Struct, frozen=True):
     """One case to be turned into token ids; exactly one of `messages` and `prompt` is set.

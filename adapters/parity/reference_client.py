@@ -1,24 +1,32 @@
-"""The controller's handle on the standalone model: a child process, started when first needed.
+"""The controller's handle on the standalone model: a process, started when first needed.
 
-Torch-free. One request at a time; the child is killed by its own id when a request is cancelled,
-times out or fails to answer, and ends by itself when idle or when this process is gone (end of its
-input). The base that was last asked for is loaded again after every start.
+Torch-free. One request at a time; the conversation is broken off when a request is cancelled, times
+out or fails to answer, and the process is given back when idle. Where it runs is the launcher's to
+say: by default a child, which also ends when this process is gone (end of its input). The base that
+was last asked for is loaded again after every start.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from adapters.errors import ParityError, ReferenceFailed, StrictLoadFailed, SuiteInvalid
+from adapters.errors import (
+    AdapterError,
+    ArtifactNotFound,
+    DigestMismatch,
+    ReferenceFailed,
+    StoreUnavailable,
+    StrictLoadFailed,
+    SuiteInvalid,
+)
 from adapters.parity.protocol import (
+    FAREWELL_ID,
     BaseFacts,
     ContinueItem,
     Failure,
@@ -32,16 +40,30 @@ from adapters.parity.protocol import (
     VerifyItem,
     VerifyRow,
 )
+from adapters.parity.reference_channel import (
+    LINE_LIMIT_BYTES,
+    Channel,
+    ChannelBroken,
+    Launcher,
+    LineTooLong,
+    OnWaiting,
+    ProcessLauncher,
+)
 
 OnProgress = Callable[[int, int], None]
 """Hears (done, total) prompts of the running request."""
 
-_ERRORS: dict[str, type[ParityError]] = {
-    kind.code: kind for kind in (StrictLoadFailed, SuiteInvalid)
+_ERRORS: dict[str, type[AdapterError]] = {
+    kind.code: kind
+    for kind in (
+        StrictLoadFailed,
+        SuiteInvalid,
+        # A process elsewhere fetches the artifact itself.
+        ArtifactNotFound,
+        DigestMismatch,
+        StoreUnavailable,
+    )
 }
-_LINE_LIMIT_BYTES = 256 * 1024**2
-_LOG_LINES = 80
-_DYING_SECONDS = 5.0
 _Result = TypeVar("_Result")
 
 
@@ -56,6 +78,7 @@ class ReferenceClient:
         idle_seconds: float = 120.0,
         timeout_seconds: float = 1800.0,
         command: Sequence[str] | None = None,
+        launcher: Launcher | None = None,
     ) -> None:
         """Nothing is started yet.
 
@@ -65,16 +88,15 @@ class ReferenceClient:
             idle_seconds: the child ends, and frees its memory, after so long without a request.
             timeout_seconds: longest time for one request, a start of the child included.
             command: another program that speaks the protocol (default: this package's).
+            launcher: brings the process; the client owns it. None: a child that runs `command`.
         """
         default = [sys.executable, "-m", "adapters.parity.reference_process"]
         options = ["--threads", str(threads), "--device", device]
-        self._command = [*(command or default), *options]
+        self._launcher = launcher or ProcessLauncher([*(command or default), *options])
         self._idle_seconds = idle_seconds
         self._timeout_seconds = timeout_seconds
         self._lock = asyncio.Lock()  # one request at a time: one pipe, one model
-        self._process: asyncio.subprocess.Process | None = None
-        self._log: deque[str] = deque(maxlen=_LOG_LINES)
-        self._log_task: asyncio.Task[None] | None = None
+        self._channel: Channel | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_task: asyncio.Task[None] | None = None
         self._wanted_base: dict[str, Any] | None = None
@@ -83,17 +105,22 @@ class ReferenceClient:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the running child."""
-        return self._process.pid if self._is_running() and self._process else None
+        """Process id of the running child; None where it is no process of this machine."""
+        channel = self._channel
+        return channel.pid if channel is not None and channel.is_open else None
 
-    async def load_base(self, model: Path | str, *, dtype: str) -> BaseFacts:
+    async def load_base(
+        self, model: Path | str, *, dtype: str, on_waiting: OnWaiting | None = None
+    ) -> BaseFacts:
         """Load the base (`dtype`: float32, bfloat16, float16 or auto); a loaded one is kept.
+
+        `on_waiting` hears why there is no process yet, where one has to be waited for.
 
         Raises:
             ReferenceFailed: the base cannot be loaded, or the process died.
         """
         self._wanted_base = {"model": str(model), "dtype": dtype}
-        return await self._ask("load_base", self._wanted_base, BaseFacts)
+        return await self._ask("load_base", self._wanted_base, BaseFacts, on_waiting=on_waiting)
 
     async def tokenize(
         self, prompts: Sequence[SuitePrompt], *, max_model_len: int | None = None
@@ -204,14 +231,14 @@ class ReferenceClient:
         )
 
     async def close(self) -> None:
-        """End the child; a later request starts a new one."""
+        """End the process; a later request starts a new one."""
         if self._idle_task is not None:
             self._idle_task.cancel()
             await asyncio.gather(self._idle_task, return_exceptions=True)
             self._idle_task = None
         async with self._lock:
             self._disarm_idle()
-            await self._kill()
+            await self._release()
 
     async def _ask(
         self,
@@ -219,71 +246,70 @@ class ReferenceClient:
         args: dict[str, Any],
         result: type[_Result],
         on_progress: OnProgress | None = None,
+        *,
+        on_waiting: OnWaiting | None = None,
     ) -> _Result:
         async with self._lock:
             self._disarm_idle()
             is_answered = False
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    await self._prepare(op)
-                    reply = await self._exchange(op, args, on_progress)
+                    reply = await self._answer(op, args, on_progress, on_waiting or _nobody)
                 is_answered = True
-                raw = self._unwrap(reply)
+                raw = await self._unwrap(reply)
                 if op == "load_base":
                     self._loaded_base = args
                 return msgspec.convert(raw, result, strict=False)
             except TimeoutError as exc:
                 reason = f"no answer to {op} within {self._timeout_seconds:g} s"
-                raise ReferenceFailed(reason=reason, log_tail=self._log_tail()) from exc
+                raise await self._failed(reason) from exc
             except (msgspec.ValidationError, msgspec.DecodeError) as exc:
-                reason = f"unreadable answer to {op}: {exc}"
-                raise ReferenceFailed(reason=reason, log_tail=self._log_tail()) from exc
+                raise await self._failed(f"unreadable answer to {op}: {exc}") from exc
+            except LineTooLong as exc:
+                reason = f"the answer to {op} is longer than {LINE_LIMIT_BYTES} bytes"
+                raise await self._failed(reason) from exc
             finally:
                 # Cancelled or broken off: the late answer must not meet the next request.
                 if not is_answered:
-                    await self._kill()
-                elif self._is_running():
-                    self._arm_idle()
+                    await self._drop()
+                self._arm_idle()
 
-    async def _prepare(self, op: str) -> None:
+    async def _answer(
+        self, op: str, args: dict[str, Any], on_progress: OnProgress | None, on_waiting: OnWaiting
+    ) -> Reply:
+        n_left = self._launcher.n_resends
+        while True:
+            try:
+                await self._prepare(op, on_waiting)
+                return await self._exchange(op, args, on_progress)
+            except ChannelBroken as exc:
+                failure = await self._death(op)
+                if n_left == 0:
+                    raise failure from exc
+                n_left -= 1
+                await self._drop()
+
+    async def _prepare(self, op: str, on_waiting: OnWaiting) -> None:
         if not self._is_running():
-            await self._start()
+            await self._drop()
+            self._channel = await self._launcher.start(on_waiting)
         if op != "load_base" and self._wanted_base and self._loaded_base != self._wanted_base:
-            self._unwrap(await self._exchange("load_base", self._wanted_base, None))
+            await self._unwrap(await self._exchange("load_base", self._wanted_base, None))
             self._loaded_base = self._wanted_base
-
-    async def _start(self) -> None:
-        await self._kill()
-        self._log.clear()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                limit=_LINE_LIMIT_BYTES,
-            )
-        except OSError as exc:
-            raise ReferenceFailed(reason=f"the process cannot be started: {exc}") from exc
-        self._process = process
-        self._log_task = asyncio.create_task(self._follow_log(process))
 
     async def _exchange(
         self, op: str, args: dict[str, Any], on_progress: OnProgress | None
     ) -> Reply:
-        process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
+        channel = self._channel
+        if channel is None:
             raise ReferenceFailed(reason="the process is not running")
         self._n_requests += 1
         request = Request(self._n_requests, op, args)
-        try:
-            process.stdin.write(msgspec.json.encode(request) + b"\n")
-            await process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError) as exc:
-            raise await self._death(op) from exc
+        await channel.write_line(msgspec.json.encode(request))
         while True:
-            line = await self._read_line(process.stdout, op)
-            reply = msgspec.json.decode(line, type=Reply)
+            reply = msgspec.json.decode(await channel.read_line(), type=Reply)
+            if reply.id == FAREWELL_ID and reply.error is not None:
+                raise await self._error(reply.error)
             if reply.id != request.id:
                 raise ReferenceFailed(reason=f"answer to request {reply.id}, not {request.id}")
             if reply.progress is None:
@@ -291,67 +317,39 @@ class ReferenceClient:
             if on_progress is not None:
                 on_progress(reply.progress.done, reply.progress.total)
 
-    async def _read_line(self, stream: asyncio.StreamReader, op: str) -> bytes:
-        try:
-            line = await stream.readline()
-        except ValueError as exc:
-            reason = f"the answer to {op} is longer than {_LINE_LIMIT_BYTES} bytes"
-            raise ReferenceFailed(reason=reason, log_tail=self._log_tail()) from exc
-        if not line.endswith(b"\n"):
-            raise await self._death(op)
-        return line
-
     async def _death(self, op: str) -> ReferenceFailed:
-        process = self._process
-        if process is not None:
-            # Its output ended, so it is ending: its own status says more than our signal's.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _DYING_SECONDS)
-        await self._kill()
-        status = process.returncode if process is not None else None
-        reason = f"the process ended with status {status} during {op}"
-        return ReferenceFailed(reason=reason, log_tail=self._log_tail())
+        channel = self._channel
+        end = "the process is not running" if channel is None else await channel.explain_end()
+        return await self._failed(f"{end} during {op}")
 
-    def _unwrap(self, reply: Reply) -> Any:
+    async def _unwrap(self, reply: Reply) -> Any:
         if reply.error is not None:
-            raise self._error(reply.error)
+            raise await self._error(reply.error)
         return reply.result
 
-    def _error(self, failure: Failure) -> ParityError:
+    async def _error(self, failure: Failure) -> AdapterError:
         kind = _ERRORS.get(failure.code)
         if kind is not None:
             return kind(**failure.fields)
         reason = str(failure.fields.get("reason", failure.code))
-        tail = str(failure.fields.get("log_tail") or self._log_tail())
+        told = str(failure.fields.get("log_tail") or "")
+        return ReferenceFailed(reason=reason, log_tail=told) if told else await self._failed(reason)
+
+    async def _failed(self, reason: str) -> ReferenceFailed:
+        tail = "" if self._channel is None else await self._channel.log_tail()
         return ReferenceFailed(reason=reason, log_tail=tail)
 
-    async def _follow_log(self, process: asyncio.subprocess.Process) -> None:
-        if process.stderr is None:
-            return
-        while True:
-            chunk = await process.stderr.read(65_536)
-            if not chunk:
-                return
-            for line in chunk.decode(errors="replace").splitlines():
-                self._log.append(line[:500])
-
-    def _log_tail(self) -> str:
-        return "\n".join(self._log)
-
     def _is_running(self) -> bool:
-        return self._process is not None and self._process.returncode is None
+        return self._channel is not None and self._channel.is_open
 
-    async def _kill(self) -> None:
-        process, self._process, self._loaded_base = self._process, None, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            # Shielded: a cancelled caller must still leave no zombie behind.
-            await asyncio.shield(asyncio.ensure_future(process.wait()))
-        if self._log_task is not None:
-            task, self._log_task = self._log_task, None
-            await asyncio.wait([task], timeout=1.0)
-            task.cancel()
+    async def _drop(self) -> None:
+        channel, self._channel, self._loaded_base = self._channel, None, None
+        if channel is not None:
+            await channel.end()
+
+    async def _release(self) -> None:
+        await self._drop()
+        await self._launcher.release()
 
     def _arm_idle(self) -> None:
         loop = asyncio.get_running_loop()
@@ -370,7 +368,11 @@ class ReferenceClient:
         if self._lock.locked():
             return  # a request came in between; it arms the timer again
         async with self._lock:
-            await self._kill()
+            await self._release()
+
+
+def _nobody(_reason: str) -> None:
+    """Nobody wants to hear it."""
 
 
 def _path(adapter: Path | None) -> str | None:
