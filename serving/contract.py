@@ -296,7 +296,7 @@ class TracePage(msgspec.Struct, frozen=True):
 def derive_secret(cluster_secret: str, label: str) -> str:
     """Hex secret for one purpose, derived from the cluster secret (HMAC-SHA256 of the label).
 
-    Labels in use: `engine token`, `key hash`, `gate key`.
+    Labels in use: `engine token`, `key hash`, `gate key`, `tenant tag ID`.
     """
     return hmac.new(cluster_secret.encode(), label.encode(), hashlib.sha256).hexdigest()
 

@@ -71,7 +71,7 @@ async def delete_tenant(tenant: str, context: Context, caller: Admin) -> Respons
 @router.post("/{tenant}/keys", status_code=201)
 async def create_key(tenant: str, body: KeyIn, context: Context, caller: Admin) -> KeyCreated:
     """Make an API key. This answer alone holds it: only its hash is kept."""
-    key = make_key()
+    key = make_key(tenant, cluster_secret=context.cluster_secret)
     row = KeyRow(
         id=f"key_{uuid.uuid4().hex[:16]}",
         tenant_id=tenant,

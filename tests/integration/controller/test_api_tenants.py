@@ -76,13 +76,31 @@ async def test_a_key_is_shown_once_and_never_again(controller: Controller) -> No
     listed = await admin.get("/v1/tenants/acme/keys")
 
     assert made["key"].startswith("lp_")
-    assert len(made["key"]) == 46
+    assert len(made["key"]) == 46 + 1 + 10
     assert made["prefix"] == made["key"][:11]
     assert made["scopes"] == ["inference", "push", "read"]
     assert made["key"] not in listed.text
     assert listed.json()["keys"][0]["prefix"] == made["prefix"]
     events = await admin.get("/v1/events")
     assert made["key"] not in events.text
+
+
+async def test_all_keys_of_a_tenant_end_in_its_tag_and_nobody_elses(controller: Controller) -> None:
+    """What a load balancer hashes: docs/front.md."""
+    admin = await controller.client()
+    keys: dict[str, list[str]] = {"acme": [], "globex": []}
+    for tenant, made in keys.items():
+        await admin.post("/v1/tenants", json={"id": tenant})
+        for _ in range(3):
+            answer = await admin.post(f"/v1/tenants/{tenant}/keys", json={})
+            made.append(answer.json()["key"])
+
+    tags = {tenant: {key.rpartition(".")[2] for key in made} for tenant, made in keys.items()}
+
+    assert [len(found) for found in tags.values()] == [1, 1]
+    assert tags["acme"].isdisjoint(tags["globex"])
+    assert len({key.partition(".")[0] for made in keys.values() for key in made}) == 6
+    assert not any(tenant in key for tenant, made in keys.items() for key in made)
 
 
 async def test_an_unknown_scope_is_refused(controller: Controller) -> None:
