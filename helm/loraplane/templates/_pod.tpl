@@ -1,0 +1,130 @@
+{{/* What every pod of the chart shares: who it runs as, where it may write, and how it is placed. */}}
+
+{{/* Pod-level security: a numeric user without rights on the node. */}}
+{{- define "loraplane.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.podSecurity.runAsUser }}
+runAsGroup: {{ .Values.podSecurity.runAsGroup }}
+fsGroup: {{ .Values.podSecurity.fsGroup }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "loraplane.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: {{ .Values.podSecurity.runAsUser }}
+runAsGroup: {{ .Values.podSecurity.runAsGroup }}
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/*
+Folders for what libraries write, all below volumes: the root file system is read-only and the
+user has no home. USER and LOGNAME: torch asks for the user's name, and this one has no passwd entry.
+*/}}
+{{- define "loraplane.writableEnv" -}}
+- name: HOME
+  value: /tmp/home
+- name: USER
+  value: loraplane
+- name: LOGNAME
+  value: loraplane
+- name: TMPDIR
+  value: /tmp
+- name: XDG_CACHE_HOME
+  value: /var/cache/loraplane
+- name: XDG_CONFIG_HOME
+  value: /tmp/home/.config
+- name: PYTHONDONTWRITEBYTECODE
+  value: "1"
+- name: TRITON_CACHE_DIR
+  value: /var/cache/loraplane/triton
+- name: TORCHINDUCTOR_CACHE_DIR
+  value: /var/cache/loraplane/inductor
+{{- end -}}
+
+{{- define "loraplane.pullSecrets" -}}
+{{- with .Values.image.pullSecrets -}}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Placement of a component's pods. Call with (dict "root" $ "component" "engine" "of" .Values.engine). */}}
+{{- define "loraplane.placement" -}}
+{{- with .of.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .of.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .of.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .of.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Given constraints, or a spread over nodes and zones that gives way. Arguments as for placement. */}}
+{{- define "loraplane.topologySpread" -}}
+topologySpreadConstraints:
+{{- if .of.topologySpreadConstraints }}
+  {{- toYaml .of.topologySpreadConstraints | nindent 2 }}
+{{- else }}
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "loraplane.selectorLabels" (dict "root" $.root "component" $.component) | nindent 8 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A setting of ours by its name in values: (dict "settings" map) -> env entries, sorted by name. */}}
+{{- define "loraplane.settingsEnv" -}}
+{{- range $name, $value := .settings }}
+- name: LORAPLANE_{{ upper $name }}
+  value: {{ (ternary (printf "%v" $value) (include "loraplane.number" $value) (kindIs "string" $value)) | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Numbers of values are floats in templates: 1000000 must not become 1e+06. */}}
+{{- define "loraplane.number" -}}
+{{- if and (kindIs "float64" .) (eq (float64 (int64 .)) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
+{{/* Secret values that our processes share. */}}
+{{- define "loraplane.clusterSecretEnv" -}}
+- name: LORAPLANE_CLUSTER_SECRET
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "loraplane.secretName" . }}
+      key: cluster-secret
+{{- end -}}
+
+{{/* Changes when a secret that values give changes, so that pods follow; generated ones never do. */}}
+{{- define "loraplane.secretsChecksum" -}}
+{{- $s := .Values.secrets -}}
+{{- list $s.existingSecret $s.adminToken $s.clusterSecret $s.metricsToken .Values.database.url | toJson | sha256sum -}}
+{{- end -}}
+
+{{/* /tmp and the caches of a pod's containers. */}}
+{{- define "loraplane.scratchMounts" -}}
+- name: tmp
+  mountPath: /tmp
+- name: cache
+  mountPath: /var/cache/loraplane
+{{- end -}}

@@ -1,0 +1,81 @@
+{{/* The Job in which the gate's standalone side computes; the controller fills in what differs per run. */}}
+
+{{- define "loraplane.referenceJob" -}}
+{{- $r := .Values.reference -}}
+{{- $me := dict "root" $ "component" "reference" "of" $r -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  labels:
+    {{- include "loraplane.labels" $me | nindent 4 }}
+spec:
+  backoffLimit: {{ $r.backoffLimit }}
+  activeDeadlineSeconds: {{ $r.activeDeadlineSeconds }}
+  ttlSecondsAfterFinished: {{ $r.ttlSecondsAfterFinished }}
+  completions: 1
+  parallelism: 1
+  template:
+    metadata:
+      labels:
+        {{- include "loraplane.labels" $me | nindent 8 }}
+        {{- with $r.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- with $r.podAnnotations }}
+      annotations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    spec:
+      restartPolicy: Never
+      {{- include "loraplane.pullSecrets" . | nindent 6 }}
+      serviceAccountName: {{ include "loraplane.serviceAccountName" (dict "root" $ "component" "reference" "account" $r.serviceAccount) }}
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      {{- with $r.gpu.runtimeClassName }}
+      runtimeClassName: {{ . }}
+      {{- end }}
+      securityContext:
+        {{- include "loraplane.podSecurityContext" . | nindent 8 }}
+      {{- include "loraplane.placement" $me | nindent 6 }}
+      containers:
+        - name: reference
+          image: {{ include "loraplane.image" (dict "root" $ "image" $r.image) }}
+          imagePullPolicy: {{ .Values.image.pullPolicy }}
+          env:
+            - name: LORAPLANE_CONTROLLER_URL
+              value: {{ include "loraplane.controllerUrl" . }}
+            - name: LORAPLANE_REFERENCE_DEVICE
+              value: {{ $r.device }}
+            - name: LORAPLANE_STORE_URL
+              value: {{ include "loraplane.storeUrl" . | quote }}
+            {{- include "loraplane.clusterSecretEnv" . | nindent 12 }}
+            {{- include "loraplane.storeEnv" (dict "root" $ "readOnly" true) | nindent 12 }}
+            {{- include "loraplane.modelEnv" . | nindent 12 }}
+            {{- include "loraplane.writableEnv" . | nindent 12 }}
+            {{- with $r.extraEnv }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+          securityContext:
+            {{- include "loraplane.containerSecurityContext" . | nindent 12 }}
+          resources:
+            {{- include "loraplane.withGpus" (dict "resources" $r.resources "gpu" $r.gpu "count" $r.gpu.count) | nindent 12 }}
+          volumeMounts:
+            {{- include "loraplane.scratchMounts" . | nindent 12 }}
+            {{- include "loraplane.modelMounts" $me | nindent 12 }}
+            {{- include "loraplane.storeMounts" (dict "root" $ "readOnly" true) | nindent 12 }}
+            {{- with $r.extraVolumeMounts }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+      volumes:
+        - name: tmp
+          emptyDir:
+            sizeLimit: {{ $r.scratchSize }}
+        - name: cache
+          emptyDir:
+            sizeLimit: {{ $r.scratchSize }}
+        {{- include "loraplane.modelVolumes" $me | nindent 8 }}
+        {{- include "loraplane.storeVolumes" . | nindent 8 }}
+        {{- with $r.extraVolumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+{{- end -}}
