@@ -16,6 +16,7 @@ AdapterError
 │   ├── ArtifactNotFound         the store answered: no such artifact
 │   └── StoreUnavailable         the store did not answer; says nothing about the artifact
 ├── BaseModelError               a base folder that cannot be read as a model
+├── SourceError                  a place that adapters are fetched from: see `source_errors`
 └── ParityError
     ├── SuiteInvalid             a suite that cannot be parsed; carries line, field and fix
     ├── TrainingSetInvalid       a training set that cannot be read; carries line, field and fix

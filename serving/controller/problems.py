@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters import errors as adapter_errors
+from adapters import source_errors
 from serving.controller import errors
 
 log = structlog.get_logger()
@@ -29,6 +30,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     adapter_errors.ReferenceFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     adapter_errors.RunnerError: HTTPStatus.SERVICE_UNAVAILABLE,
     adapter_errors.ContaminationFailed: HTTPStatus.SERVICE_UNAVAILABLE,
+    source_errors.SourceUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ControllerError: HTTPStatus.BAD_REQUEST,
     errors.AccessError: HTTPStatus.FORBIDDEN,
     errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
