@@ -55,7 +55,9 @@
 {{- with include "loraplane.databaseEnv" . }}
 {{ . }}
 {{- end }}
-{{- include "loraplane.storeEnv" (dict "root" $ "readOnly" false) }}
+{{- with include "loraplane.storeEnv" (dict "root" $ "readOnly" false) | trim }}
+{{ . }}
+{{- end }}
 {{ include "loraplane.modelEnv" . }}
 {{ include "loraplane.writableEnv" . }}
 {{- with .Values.controller.extraEnv }}
@@ -102,9 +104,9 @@ livenessProbe:
 {{- define "loraplane.withGpus" -}}
 {{- $r := deepCopy .resources -}}
 {{- if gt (int .count) 0 -}}
-{{- $gpus := dict .gpu.resourceName (int .count) -}}
-{{- $_ := set $r "limits" (merge $gpus (default (dict) $r.limits)) -}}
-{{- $_ := set $r "requests" (merge $gpus (default (dict) $r.requests)) -}}
+{{- range $part := list "limits" "requests" -}}
+{{- $_ := set $r $part (merge (dict $.gpu.resourceName (int $.count)) (default (dict) (get $r $part))) -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $r -}}
 {{- end -}}

@@ -68,7 +68,9 @@
     secretKeyRef:
       name: {{ include "loraplane.secretName" . }}
       key: metrics-token
-{{- include "loraplane.storeEnv" (dict "root" $ "readOnly" true) }}
+{{- with include "loraplane.storeEnv" (dict "root" $ "readOnly" true) | trim }}
+{{ . }}
+{{- end }}
 {{ include "loraplane.modelEnv" . }}
 {{ include "loraplane.writableEnv" . }}
 - name: VLLM_CACHE_ROOT

@@ -27,7 +27,9 @@ spec:
       {{- end }}
     spec:
       restartPolicy: Never
-      {{- include "loraplane.pullSecrets" . | nindent 6 }}
+      {{- with include "loraplane.pullSecrets" . | trim }}
+      {{- . | nindent 6 }}
+      {{- end }}
       serviceAccountName: {{ include "loraplane.serviceAccountName" (dict "root" $ "component" "reference" "account" $r.serviceAccount) }}
       automountServiceAccountToken: false
       enableServiceLinks: false
@@ -36,7 +38,9 @@ spec:
       {{- end }}
       securityContext:
         {{- include "loraplane.podSecurityContext" . | nindent 8 }}
-      {{- include "loraplane.placement" $me | nindent 6 }}
+      {{- with include "loraplane.placement" $me | trim }}
+      {{- . | nindent 6 }}
+      {{- end }}
       containers:
         - name: reference
           image: {{ include "loraplane.image" (dict "root" $ "image" $r.image) }}
@@ -49,7 +53,9 @@ spec:
             - name: LORAPLANE_STORE_URL
               value: {{ include "loraplane.storeUrl" . | quote }}
             {{- include "loraplane.clusterSecretEnv" . | nindent 12 }}
-            {{- include "loraplane.storeEnv" (dict "root" $ "readOnly" true) | nindent 12 }}
+            {{- with include "loraplane.storeEnv" (dict "root" $ "readOnly" true) | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- include "loraplane.modelEnv" . | nindent 12 }}
             {{- include "loraplane.writableEnv" . | nindent 12 }}
             {{- with $r.extraEnv }}
@@ -61,8 +67,12 @@ spec:
             {{- include "loraplane.withGpus" (dict "resources" $r.resources "gpu" $r.gpu "count" $r.gpu.count) | nindent 12 }}
           volumeMounts:
             {{- include "loraplane.scratchMounts" . | nindent 12 }}
-            {{- include "loraplane.modelMounts" $me | nindent 12 }}
-            {{- include "loraplane.storeMounts" (dict "root" $ "readOnly" true) | nindent 12 }}
+            {{- with include "loraplane.modelMounts" $me | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- with include "loraplane.storeMounts" (dict "root" $ "readOnly" true) | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- with $r.extraVolumeMounts }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
@@ -73,8 +83,12 @@ spec:
         - name: cache
           emptyDir:
             sizeLimit: {{ $r.scratchSize }}
-        {{- include "loraplane.modelVolumes" $me | nindent 8 }}
-        {{- include "loraplane.storeVolumes" . | nindent 8 }}
+        {{- with include "loraplane.modelVolumes" $me | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with include "loraplane.storeVolumes" . | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- with $r.extraVolumes }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
