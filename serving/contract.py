@@ -248,6 +248,8 @@ class EngineReport(msgspec.Struct, frozen=True):
     """Number of events that this engine's access trace has ever held; see `TraceEvent`."""
     unhooked: dict[str, str] = {}
     """Hooks that could not be installed, and why; empty on a supported engine."""
+    stopping: bool = False
+    """It is on its way out and will not be ready again in this life."""
     format: int = FORMAT
 
 

@@ -248,6 +248,14 @@ class EngineSettings(_FromEnvironment):
         30.0,
         "How long a request waits for its adapter to be brought into memory before it gets 503, in seconds.",
     )
+    leave_seconds: float = _setting(
+        15.0,
+        "How long an engine that was told to drain still lets new requests in, in seconds: time for load balancers to notice that it is not ready.",
+    )
+    drain_timeout_seconds: float = _setting(
+        120.0,
+        "How long `loraplane drain` waits after that for requests in flight, in seconds.",
+    )
     probe_interval_seconds: float = _setting(
         600.0,
         "About how often each proven version in memory is asked its load probe again, in seconds, one at a time; also soon after its bytes were read from disk again. 0: at its first load alone.",

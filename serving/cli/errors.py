@@ -3,10 +3,12 @@
 CliError
 ├── Refused (1)
 │   ├── RequestRefused       the controller said no; carries its problem+json
-│   └── VerdictRefused       a version that was rejected, or that the gate did not pass
+│   ├── VerdictRefused       a version that was rejected, or that the gate did not pass
+│   └── StillInFlight        an engine that was not empty when the stated time was over
 ├── UsageError_ (2)          something on the command line cannot be meant
 └── Unavailable (3)
     ├── Unreachable          no answer from the address
+    ├── EngineSilent         no usable answer from the engine on this machine
     ├── ServerFailed         an answer, but of a server in trouble
     └── TookTooLong          still going on when the stated time was over
 """
@@ -65,6 +67,18 @@ class VerdictRefused(Refused):
         super().__init__(f"{version.get('name', 'the version')} is {version.get('state')}.")
 
 
+class StillInFlight(Refused):
+    """The engine turns new requests away and still answers old ones."""
+
+    def __init__(self, *, n_left: int, seconds: float) -> None:
+        self.n_left = n_left
+        super().__init__(
+            f"{n_left} requests were still in flight after {seconds:.0f} seconds.",
+            fix="Wait longer with --timeout; on SIGTERM the engine waits for them once more, as "
+            "long as its profile's shutdown_timeout_seconds.",
+        )
+
+
 class UsageError_(CliError):  # noqa: N801 - click has a `UsageError`
     """Something on the command line cannot be meant."""
 
@@ -84,6 +98,17 @@ class Unreachable(Unavailable):
         super().__init__(
             f"The controller at {url} does not answer ({reason}).",
             fix="Start one with `loraplane up`, or set LORAPLANE_URL (or --url) to where it is.",
+        )
+
+
+class EngineSilent(Unavailable):
+    """No usable answer from the engine on this machine."""
+
+    def __init__(self, *, url: str, reason: str) -> None:
+        super().__init__(
+            f"The engine at {url} does not answer ({reason}).",
+            fix="Is it running here, with this LORAPLANE_ENGINE_PORT? One that still loads its "
+            "model has nothing to drain.",
         )
 
 

@@ -12,6 +12,7 @@ import typer
 
 from serving.cli import (
     capacity,
+    drain,
     fleet,
     policy,
     processes,
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 
 _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Run": (processes.up, processes.controller, processes.engine, processes.check),
+    "Run": (processes.up, processes.controller, processes.engine, drain.drain, processes.check),
     "Adapters": (
         push.push,
         versions.ls,

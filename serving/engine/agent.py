@@ -51,10 +51,13 @@ class Agent:
         report_seconds: float,
         follow: Callable[[FleetSnapshot], None],
         make_report: Callable[[], EngineReport],
+        is_draining: Callable[[], bool] = lambda: False,
         engine_id: str = "",
         probe_seconds: float = 0.0,
     ) -> None:
         """`follow` switches the aliases; `link` None: no controller, the saved snapshot is all.
+
+        While `is_draining` nothing new is started.
 
         A proven version is probed again about every `probe_seconds`; 0: never.
         """
@@ -62,11 +65,11 @@ class Agent:
         self.followed_revision = -1
         self.is_settled = False
         """Every serving version of a snapshot has been tried once since the start."""
-        self.is_draining = False
         self._actions, self._link, self._ledger = actions, link, actions.ledger
         self._fleet, self._snapshot_path = fleet, snapshot_path
         self._poll_seconds, self._report_seconds = poll_seconds, report_seconds
         self._follow, self._make_report = follow, make_report
+        self._is_draining = is_draining
         self._engine_id, self._probe_seconds = engine_id, probe_seconds
         self._has_asked = link is None
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -164,7 +167,7 @@ class Agent:
 
     def converge_once(self) -> None:
         """Plan, and start what may start; nothing while the engine drains."""
-        if self.snapshot is None or self.is_draining:
+        if self.snapshot is None or self._is_draining():
             return
         for action in plan(self.snapshot, self.observed(), self._actions.now()):
             if isinstance(action, FollowAliases):
@@ -179,7 +182,7 @@ class Agent:
 
     def reprobe_once(self) -> None:
         """Start the probe that is overdue longest, while nothing else is to be done."""
-        if self.snapshot is None or self.is_draining or self._running or not self.is_settled:
+        if self.snapshot is None or self._is_draining() or self._running or not self.is_settled:
             return
         name = choose_reprobe(
             self._ledger.proven(),

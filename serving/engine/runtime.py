@@ -24,6 +24,7 @@ from serving.engine.actions import Actions
 from serving.engine.admission import Admission, AdmissionTimeout, Lease
 from serving.engine.agent import Agent
 from serving.engine.artifacts import LocalArtifacts
+from serving.engine.departure import Departure, Stage
 from serving.engine.link import HttpLink, Link
 from serving.engine.metrics import EngineMetrics
 from serving.engine.ports import (
@@ -87,6 +88,7 @@ class EngineRuntime:
         """The followed snapshot; None before the first."""
         self._started_at = time.time()
         self._clock = clock
+        self.departure = Departure(clock)
         self.metrics = EngineMetrics(
             gpu_slots=self._description.gpu_slots,
             clock=clock,
@@ -135,6 +137,7 @@ class EngineRuntime:
             report_seconds=settings.report_seconds,
             follow=self._follow,
             make_report=self.report,
+            is_draining=lambda: self.departure.is_draining,
             engine_id=settings.engine_id,
             probe_seconds=settings.probe_interval_seconds,
         )
@@ -143,11 +146,6 @@ class EngineRuntime:
     def gate_priority(self) -> int:
         """Scheduling class of the gate's requests; 0 where the engine knows no classes."""
         return self._description.last_priority
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether new requests are turned away."""
-        return self.agent.is_draining
 
     async def start(self) -> None:
         """Take over the saved snapshot and start converging; returns at once."""
@@ -161,10 +159,14 @@ class EngineRuntime:
         await self.admission.stop()
         self.tracing.close()
 
+    def leave(self, seconds: float | None = None) -> None:
+        """Stop being ready now, and letting requests in after `seconds` (None: the setting)."""
+        self.departure.leave(self._settings.leave_seconds if seconds is None else seconds)
+        self.agent.hint()
+
     def drain(self) -> None:
         """Turn new requests away; those in flight go on."""
-        self.agent.is_draining = True
-        self.agent.hint()
+        self.leave(0.0)
 
     def hint(self) -> None:
         """The engine has something new to tell (a non-finite adapter): look now."""
@@ -282,7 +284,7 @@ class EngineRuntime:
 
     def readiness(self) -> str | None:
         """None when ready, else what is waited for."""
-        if self.is_draining:
+        if self.departure.stage is not Stage.SERVING:
             return "the engine is stopping"
         if self.table is None:
             return "the first snapshot"
@@ -323,6 +325,7 @@ class EngineRuntime:
             dtype=about.dtype,
             revision=self.agent.followed_revision,
             is_ready=self.readiness() is None,
+            stopping=self.departure.stage is not Stage.SERVING,
             started_at=self._started_at,
             gpu_slots=about.gpu_slots,
             cpu_slots=about.cpu_slots,

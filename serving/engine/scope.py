@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from serving.contract import KeyGrant, TracePage
+from serving.engine.departure import Departure
 from serving.engine.resolution import SCOPE_GATE, BaseModel, Resolved, Table
 from serving.engine.tracing import UsageMeter
 
@@ -92,8 +93,12 @@ class Door(Protocol):
         ...
 
     @property
-    def is_draining(self) -> bool:
-        """Whether new requests are turned away."""
+    def departure(self) -> Departure:
+        """Where the engine is on its way out."""
+        ...
+
+    def leave(self, seconds: float | None = None) -> None:
+        """Stop being ready now, and letting requests in after `seconds` (None: the setting)."""
         ...
 
     @property

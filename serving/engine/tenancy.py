@@ -7,32 +7,27 @@ reached. What the key may use is decided later, when vLLM looks the model up (`r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import parse_qsl
-
-import msgspec
 
 from serving.contract import KeyGrant
+from serving.engine.asgi import ASGIApp, Message, Receive, Scope, Send, refuse
+from serving.engine.inner_routes import (
+    DRAIN_PATH,
+    TRACE_PATH,
+    answer_drain,
+    answer_ready,
+    answer_trace,
+)
 from serving.engine.resolution import SCOPES, BaseModel, Table
 from serving.engine.scope import Door, RequestRefused, RequestScope, current_scope, enter
 
 __all__ = ["RequestRefused", "TenancyMiddleware", "current_scope", "open_door"]
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 _ANSWERED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
 _API_KEY_PATH = "/v1/messages"
 """Anthropic's clients send `x-api-key`."""
 _LISTED = "/v1/models"
-TRACE_PATH = "/loraplane/v1/trace"
-"""The controller's alone: it names every tenant's adapters."""
-_DEFAULT_PAGE = 1000
+_INNER = {TRACE_PATH: frozenset({"GET"}), DRAIN_PATH: frozenset({"GET", "POST"})}
 _STRIPPED = (
     b"authorization",
     b"x-api-key",
@@ -74,17 +69,6 @@ _TOO_MANY = RequestRefused(
     kind="rate_limit_error",
     retry_after_seconds=1,
 )
-_BAD_PAGE = RequestRefused(
-    HTTPStatus.BAD_REQUEST, "invalid_page", "`after` and `limit` are whole numbers from 0 on."
-)
-_NO_TRACE = RequestRefused(
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    "no_trace",
-    "This engine keeps no access trace.",
-    kind="server_error",
-)
-_MOST_DIGITS = 18
-"""Of a position; more would not fit into 64 bits."""
 _NOT_ADMITTED = RequestRefused(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     "not_admitted",
@@ -126,28 +110,37 @@ class TenancyMiddleware:
             except RequestRefused as exc:
                 if door is not None:
                     door.count_rejection(exc.code)
-                await _refuse(send, exc)
+                await refuse(send, exc)
             else:
                 await self._pass_on(scope, receive, send, grant)
+        elif path in _INNER and method in _INNER[path] and door is not None:
+            await self._inner(door, scope, receive, send)
         elif method != "GET":
-            await _refuse(send, _NOT_FOUND)
+            await refuse(send, _NOT_FOUND)
         elif path == "/health":
             await self._app(scope, receive, send)
         elif path == "/ready":
-            await _answer_ready(door, send)
+            await answer_ready(door, send)
         elif path == "/metrics" and door is not None:
             await self._metrics(door, scope, receive, send)
-        elif path == TRACE_PATH and door is not None:
-            await _answer_trace(door, scope, send)
         else:
-            await _refuse(send, _NOT_FOUND)
+            await refuse(send, _NOT_FOUND)
 
     async def _metrics(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
         if not door.is_metrics_token(_bearer(scope, may_be_api_key=False) or ""):
-            await _refuse(send, _NO_KEY)
+            await refuse(send, _NO_KEY)
             return
         await door.refresh_facts()
         await self._app(scope, receive, send)
+
+    async def _inner(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
+        if not door.is_engine_token(_bearer(scope, may_be_api_key=False) or ""):
+            await refuse(send, _NO_KEY)
+        elif scope["path"] == TRACE_PATH:
+            await answer_trace(door, scope, send)
+        else:
+            n_in_flight = self._in_flight.total()
+            await answer_drain(door, scope, receive, send, n_in_flight=n_in_flight)
 
     def _check_limit(self, table: Table, grant: KeyGrant) -> None:
         limit = table.limits.get(grant.tenant)
@@ -199,7 +192,7 @@ class _Guard:
             request = self._request
             if self._must_be_admitted and request.answer is None and message["status"] < 400:
                 self._is_withheld = True
-                await _refuse(self._send, _NOT_ADMITTED)
+                await refuse(self._send, _NOT_ADMITTED)
                 return
             if request.retry_after_seconds is not None:
                 _add_header(message, b"retry-after", str(request.retry_after_seconds))
@@ -226,7 +219,7 @@ def _authorise(door: Door | None, scope: Scope, path: str) -> tuple[Table, KeyGr
         raise _NO_KEY
     if SCOPES.isdisjoint(grant.scopes):
         raise _NO_SCOPE
-    if door.is_draining:
+    if door.departure.is_draining:
         raise _DRAINING
     return table, grant
 
@@ -241,56 +234,3 @@ def _bearer(scope: Scope, *, may_be_api_key: bool) -> str | None:
         elif may_be_api_key and name == b"x-api-key":
             found.append(value.decode("latin-1").strip())
     return found[0] if len(set(found)) == 1 else None
-
-
-async def _answer_ready(door: Door | None, send: Send) -> None:
-    waiting = "the engine starts" if door is None else door.readiness()
-    if waiting is None:
-        await _send_json(send, 200, {"status": "ready"})
-    else:
-        await _send_json(send, 503, {"status": "not ready", "waiting_for": waiting})
-
-
-async def _answer_trace(door: Door, scope: Scope, send: Send) -> None:
-    if not door.is_engine_token(_bearer(scope, may_be_api_key=False) or ""):
-        await _refuse(send, _NO_KEY)
-        return
-    asked = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-    after, limit = asked.get("after", "0"), asked.get("limit", str(_DEFAULT_PAGE))
-    if not (_is_count(after) and _is_count(limit)):
-        await _refuse(send, _BAD_PAGE)
-        return
-    page = await door.trace_page(int(after), int(limit))
-    if page is None:
-        await _refuse(send, _NO_TRACE)
-        return
-    await _send_json(send, 200, page)
-
-
-def _is_count(text: str) -> bool:
-    return text.isdecimal() and len(text) <= _MOST_DIGITS
-
-
-async def _refuse(send: Send, refused: RequestRefused) -> None:
-    error = {
-        "message": refused.message,
-        "type": refused.kind,
-        "param": refused.param,
-        "code": refused.code,
-    }
-    extra: list[tuple[bytes, bytes]] = []
-    if refused.retry_after_seconds is not None:
-        extra.append((b"retry-after", str(refused.retry_after_seconds).encode()))
-    if refused.status == HTTPStatus.UNAUTHORIZED:
-        extra.append((b"www-authenticate", b"Bearer"))
-    await _send_json(send, int(refused.status), {"error": error}, extra)
-
-
-async def _send_json(
-    send: Send, status: int, body: object, extra: list[tuple[bytes, bytes]] | None = None
-) -> None:
-    data = msgspec.json.encode(body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data))]
-    start = {"type": "http.response.start", "status": status, "headers": headers + (extra or [])}
-    await send(start)
-    await send({"type": "http.response.body", "body": data})

@@ -49,7 +49,10 @@ def _server(profile: EngineProfile, settings: EngineSettings) -> list[str]:
         *("--generation-config", "vllm"),
         *("--shutdown-timeout", str(profile.shutdown_timeout_seconds)),
         "--disable-fastapi-docs",
-        *("--disable-access-log-for-endpoints", "/health,/ready,/metrics,/loraplane/v1/trace"),
+        *(
+            "--disable-access-log-for-endpoints",
+            "/health,/ready,/metrics,/loraplane/v1/trace,/loraplane/v1/drain",
+        ),
     ]
     if profile.enforce_eager:
         flags.append("--enforce-eager")
