@@ -29,7 +29,11 @@
 
 {{- define "loraplane.engineImage" -}}
 {{- $e := .Values.engine -}}
-{{- include "loraplane.image" (dict "root" $ "image" (ternary $e.plugin.stockImage $e.image (eq $e.plugin.mode "initContainer"))) -}}
+{{- if eq $e.plugin.mode "initContainer" -}}
+{{- include "loraplane.image" (dict "root" $ "image" $e.plugin.stockImage "foreign" true) -}}
+{{- else -}}
+{{- include "loraplane.image" (dict "root" $ "image" $e.image) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "loraplane.engineEnv" -}}
@@ -59,7 +63,7 @@
   value: {{ .Values.model.name | quote }}
 - name: LORAPLANE_LEAVE_SECONDS
   value: {{ $e.drain.leaveSeconds | int64 | quote }}
-- name: LORAPLANE_DRAIN_SECONDS
+- name: LORAPLANE_DRAIN_TIMEOUT_SECONDS
   value: {{ $e.drain.timeoutSeconds | int64 | quote }}
 {{- include "loraplane.settingsEnv" (dict "settings" $e.settings) }}
 {{ include "loraplane.clusterSecretEnv" . }}
@@ -76,7 +80,7 @@
 - name: VLLM_CACHE_ROOT
   value: /var/cache/loraplane/vllm
 - name: VLLM_CONFIG_ROOT
-  value: /tmp/home/.config/vllm
+  value: /tmp/.config/vllm
 - name: NUMBA_CACHE_DIR
   value: /var/cache/loraplane/numba
 - name: CUDA_CACHE_PATH
@@ -85,7 +89,7 @@
   value: /var/cache/loraplane
 {{- if eq $e.plugin.mode "initContainer" }}
 - name: PYTHONPATH
-  value: /opt/loraplane
+  value: /plugin
 {{- end }}
 {{- with $e.extraEnv }}
 {{ toYaml . }}

@@ -46,9 +46,9 @@ annotations:
 {{- end -}}
 {{- end -}}
 
-{{/* One image's reference. Call with (dict "root" $ "image" .Values.controller.image). */}}
+{{/* One image's reference. Call with (dict "root" $ "image" .Values.controller.image), and "foreign" true for images of others. */}}
 {{- define "loraplane.image" -}}
-{{- $registry := .root.Values.image.registry -}}
+{{- $registry := ternary .root.Values.image.mirror .root.Values.image.registry (eq (toString .foreign) "true") -}}
 {{- $name := ternary .image.repository (printf "%s/%s" $registry .image.repository) (empty $registry) -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" $name .image.digest -}}

@@ -29,7 +29,7 @@ user has no home. USER and LOGNAME: torch asks for the user's name, and this one
 */}}
 {{- define "loraplane.writableEnv" -}}
 - name: HOME
-  value: /tmp/home
+  value: /tmp
 - name: USER
   value: loraplane
 - name: LOGNAME
@@ -39,7 +39,7 @@ user has no home. USER and LOGNAME: torch asks for the user's name, and this one
 - name: XDG_CACHE_HOME
   value: /var/cache/loraplane
 - name: XDG_CONFIG_HOME
-  value: /tmp/home/.config
+  value: /tmp/.config
 - name: PYTHONDONTWRITEBYTECODE
   value: "1"
 - name: TRITON_CACHE_DIR
