@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: install demo test check format bench zoo golden docs fixtures ci help
+.PHONY: install demo test check format bench zoo golden docs fixtures wheel images ci help
 
 install: $(STAMP) ## Make .venv from the lock files, with .venv/bin/loraplane
 
@@ -60,6 +60,15 @@ golden: install ## Rewrite the golden files; review the diff
 docs: install ## Write the generated pages and dashboards
 	$(BIN)/python -m serving.cli.settings_doc
 	$(BIN)/python -m bench.grafana
+	$(BIN)/python -m bench.image_pins
+
+# build/ first: setuptools would take modules that are no longer in the sources from there.
+wheel: install ## Build dist/loraplane-*.whl, offline
+	rm -rf build
+	$(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist .
+
+images: ## Build the container images (REGISTRY=, TAG=, IMAGES=, PUSH=1: images/build.sh)
+	./images/build.sh
 
 ci: ## What CI runs
 	./.ci/run
