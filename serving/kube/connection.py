@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+import yaml
+
 from serving.kube.errors import (
     KubeConfigInvalid,
     KubeError,
@@ -246,7 +248,7 @@ async def _load(configuration: Configuration, kubeconfig: Path | None) -> None:
                 client_configuration=configuration,
                 persist_config=False,
             )
-    except (ConfigException, OSError) as exc:
+    except (ConfigException, OSError, yaml.YAMLError) as exc:
         raise KubeConfigInvalid(str(exc)) from exc
     if not configuration.verify_ssl:
         raise KubeConfigInvalid("the kubeconfig switches off the check of the server's certificate")

@@ -121,11 +121,11 @@ class Mirror:
             name = str(facts["name"])
             if change.type == "DELETED":
                 self._objects.pop(name, None)
-            else:
-                self._objects[name] = change.object
-            if len(self._objects) > _MAX_OBJECTS:
+            elif name not in self._objects and len(self._objects) >= _MAX_OBJECTS:
                 self._resource_version = None
                 raise KubeTooMuch(what=self._kind.plural, limit=_MAX_OBJECTS)
+            else:
+                self._objects[name] = change.object
             await self._tell()
         self._resource_version = str(facts["resourceVersion"])
 
