@@ -100,9 +100,15 @@ class ProcessLauncher:
     n_resends = 0
     """A child that dies over a request would die over it again."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> None:
-        """`env`: the child's whole environment; None: this process's own."""
-        self._command, self._env = tuple(command), env
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        on_log: Callable[[str], None] | None = None,
+    ) -> None:
+        """`env`: all of the child's environment; None: this one's. `on_log`: hears its log."""
+        self._command, self._env, self._on_log = tuple(command), env, on_log
 
     async def start(self, on_waiting: OnWaiting) -> ProcessChannel:
         """A new child.
@@ -121,7 +127,7 @@ class ProcessLauncher:
             )
         except OSError as exc:
             raise ReferenceFailed(reason=f"the process cannot be started: {exc}") from exc
-        return ProcessChannel(process)
+        return ProcessChannel(process, self._on_log)
 
     async def release(self) -> None:
         """Nothing is left when its channel has ended."""
@@ -130,8 +136,10 @@ class ProcessLauncher:
 class ProcessChannel:
     """A child's standard streams; what it says on stderr is its log."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(
+        self, process: asyncio.subprocess.Process, on_log: Callable[[str], None] | None = None
+    ) -> None:
+        self._process, self._on_log = process, on_log
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._log_task = asyncio.create_task(self._follow_log())
 
@@ -186,6 +194,8 @@ class ProcessChannel:
         while chunk := await self._process.stderr.read(65_536):
             for line in chunk.decode(errors="replace").splitlines():
                 self._log.append(line[:500])
+                if self._on_log is not None:
+                    self._on_log(line)
 
 
 async def read_whole_line(stream: asyncio.StreamReader | None) -> bytes:
