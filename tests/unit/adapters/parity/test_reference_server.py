@@ -158,7 +158,7 @@ async def test_more_strangers_than_fit_are_hung_up_on_and_leave_room_again(tmp_p
 
 async def test_a_client_that_speaks_nonsense_is_hung_up_on(tmp_path):
     async with serving(tmp_path) as world:
-        channel = await connect(HOST, world.port, token=TOKEN)
+        channel = await ConnectingLauncher(world.port).start(print)
         await channel.write_line(b"nonsense")
         with pytest.raises(ChannelBroken):
             await channel.read_line()
