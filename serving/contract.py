@@ -56,6 +56,22 @@ class Probe(msgspec.Struct, frozen=True):
     tie_margin_nats: float
 
 
+class EngineKind(msgspec.Struct, frozen=True, order=True):
+    """What a proof holds for: engines of one kind are taken to compute the same."""
+
+    build: str
+    base_revision: str
+    """`adapters.base_model.BaseModelCard.revision` of the served base."""
+    dtype: str
+
+
+class KindProbe(msgspec.Struct, frozen=True):
+    """A load probe, and the kind of engine that it was recorded on."""
+
+    kind: EngineKind
+    probe: Probe
+
+
 class VersionEntry(msgspec.Struct, frozen=True):
     """One version that engines shall hold ready."""
 
@@ -69,6 +85,8 @@ class VersionEntry(msgspec.Struct, frozen=True):
     rank: int
     role: Role
     probe: Probe | None = None
+    """The latest; for an engine that finds none of its own kind among `probes`."""
+    probes: list[KindProbe] = []
     attempt: int = 0
     """Counts re-evaluations; a higher number asks the engine to forget an earlier failure."""
 
@@ -129,6 +147,8 @@ class FleetSnapshot(msgspec.Struct, frozen=True):
     tenants: list[TenantEntry] = []
     residency: list[EngineWishes] = []
     """At most one per engine; engines that are left out keep nothing on purpose."""
+    cleared: list[EngineKind] | None = None
+    """Kinds of engines that may answer tenants; None: every kind. The gate reaches all of them."""
     format: int = FORMAT
 
 
@@ -250,6 +270,10 @@ class EngineReport(msgspec.Struct, frozen=True):
     """Hooks that could not be installed, and why; empty on a supported engine."""
     stopping: bool = False
     """It is on its way out and will not be ready again in this life."""
+    waits_for_gate: bool = False
+    """It could serve, but its kind is not cleared: the gate has to measure on it first."""
+    base_revision: str = ""
+    """Of the base that it serves; `unknown` where it could not be read, empty from old engines."""
     format: int = FORMAT
 
 

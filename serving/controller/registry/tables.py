@@ -63,6 +63,10 @@ class FleetRow(Base):
     residency_owner: Mapped[str | None]
     """The one controller process that computes residency wishes, until the lease ends."""
     residency_until: Mapped[float | None]
+    upgrade_mode: Mapped[str | None] = mapped_column(String(16))
+    """`gate`: engines of a kind that is not cleared wait; else every engine may serve."""
+    restored_revision: Mapped[int | None]
+    """Where this registry went on, when engines followed a higher revision than it knew."""
 
 
 class TenantRow(Base):
@@ -146,7 +150,9 @@ class VersionRow(Base):
     """`candidate` while engines shall hold an evaluating version for the gate."""
     findings: Mapped[list[Any] | None]
     probe: Mapped[Json | None]
-    """`serving.contract.Probe` as JSON."""
+    """`serving.contract.Probe` as JSON; the latest."""
+    probes: Mapped[list[Any] | None]
+    """`serving.contract.KindProbe`s as JSON, newest first: the latest of each engine kind."""
     progress: Mapped[Json | None]
     error: Mapped[Json | None]
     """Why the last try of a step was put off."""
@@ -311,6 +317,18 @@ class NoiseFloorRow(Base):
     dtype: Mapped[str] = mapped_column(primary_key=True)
     floor: Mapped[Json]
     measured_at: Mapped[float]
+
+
+class ClearedKindRow(Base):
+    """A kind of engine that may serve tenants; once written it stays."""
+
+    __tablename__ = "cleared_kinds"
+    engine_build: Mapped[str] = mapped_column(primary_key=True)
+    base_revision: Mapped[str] = mapped_column(primary_key=True)
+    dtype: Mapped[str] = mapped_column(String(16), primary_key=True)
+    cleared_at: Mapped[float]
+    cleared_by: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
 
 
 class IdempotencyRow(Base):
