@@ -60,6 +60,7 @@ golden: install ## Rewrite the golden files; review the diff
 docs: install ## Write the generated pages and dashboards
 	$(BIN)/python -m serving.cli.settings_doc
 	$(BIN)/python -m bench.grafana
+	$(BIN)/python -m bench.helm_values
 	$(BIN)/python -m bench.image_pins
 
 # build/ first: setuptools would take modules that are no longer in the sources from there.

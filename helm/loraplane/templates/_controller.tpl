@@ -52,6 +52,9 @@
       name: {{ include "loraplane.secretName" . }}
       key: admin-token
 {{ include "loraplane.clusterSecretEnv" . }}
+{{- if eq .Values.reference.runner "job" }}
+{{ include "loraplane.referenceTokenEnv" . }}
+{{- end }}
 {{- with include "loraplane.databaseEnv" . }}
 {{ . }}
 {{- end }}

@@ -67,7 +67,7 @@ annotations:
 {{- printf "http://%s-controller.%s.svc:%v" (include "loraplane.fullname" .) .Release.Namespace .Values.controller.service.port -}}
 {{- end -}}
 
-{{/* The Secret with the keys admin-token, cluster-secret and metrics-token. */}}
+{{/* The Secret with the keys admin-token, cluster-secret, metrics-token and reference-token. */}}
 {{- define "loraplane.secretName" -}}
 {{- default (printf "%s-secrets" (include "loraplane.fullname" .)) .Values.secrets.existingSecret -}}
 {{- end -}}

@@ -115,10 +115,19 @@ topologySpreadConstraints:
       key: cluster-secret
 {{- end -}}
 
+{{/* What a controller shows to the reference's Job; it opens nothing else, for the Job reads what tenants sent. */}}
+{{- define "loraplane.referenceTokenEnv" -}}
+- name: LORAPLANE_REFERENCE_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "loraplane.secretName" . }}
+      key: reference-token
+{{- end -}}
+
 {{/* Changes when a secret that values give changes, so that pods follow; generated ones never do. */}}
 {{- define "loraplane.secretsChecksum" -}}
 {{- $s := .Values.secrets -}}
-{{- list $s.existingSecret $s.adminToken $s.clusterSecret $s.metricsToken .Values.database.url | toJson | sha256sum -}}
+{{- list $s.existingSecret $s.adminToken $s.clusterSecret $s.metricsToken $s.referenceToken .Values.database.url | toJson | sha256sum -}}
 {{- end -}}
 
 {{/* /tmp and the caches of a pod's containers. */}}

@@ -45,14 +45,22 @@ spec:
         - name: reference
           image: {{ include "loraplane.image" (dict "root" $ "image" $r.image) }}
           imagePullPolicy: {{ .Values.image.pullPolicy }}
+          command: ["python3", "-m", "adapters.parity.reference_server"]
+          ports:
+            - name: reference
+              containerPort: 8600
           env:
-            - name: LORAPLANE_CONTROLLER_URL
-              value: {{ include "loraplane.controllerUrl" . }}
+            - name: LORAPLANE_REFERENCE_HOST
+              value: 0.0.0.0
+            - name: LORAPLANE_REFERENCE_PORT
+              value: "8600"
+            - name: LORAPLANE_REFERENCE_SCRATCH
+              value: /tmp
             - name: LORAPLANE_REFERENCE_DEVICE
               value: {{ $r.device }}
             - name: LORAPLANE_STORE_URL
               value: {{ include "loraplane.storeUrl" . | quote }}
-            {{- include "loraplane.clusterSecretEnv" . | nindent 12 }}
+            {{- include "loraplane.referenceTokenEnv" . | nindent 12 }}
             {{- with include "loraplane.storeEnv" (dict "root" $ "readOnly" true) | trim }}
             {{- . | nindent 12 }}
             {{- end }}
