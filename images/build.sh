@@ -5,6 +5,7 @@
 #   IMAGES    some of: controller evaluator engine plugin (all, if unset)
 #   BUILDER   docker, podman, buildah or kaniko: this one and no other
 #   PUSH      1: push each image once it is built (kaniko can do nothing else)
+#   SOURCE    URL of the sources, for the label; the origin's, if that is an https URL without a user
 #   BUILD_ARGS  more build arguments: "VARIANT=cpu VLLM_IMAGE=vllm/vllm-openai-cpu"
 # Exit code 3: no builder, nothing was built.
 set -euo pipefail
@@ -13,6 +14,8 @@ cd "$(dirname "$0")/.."
 kaniko=${KANIKO_EXECUTOR:-/kaniko/executor}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 revision=$(git rev-parse HEAD 2>/dev/null || true)
+origin=$(git remote get-url origin 2>/dev/null || true)
+[[ $origin == https://* && $origin != *@* ]] || origin=
 prefix=${REGISTRY:+${REGISTRY%/}/}
 tag=${TAG:-$version}
 
@@ -45,7 +48,8 @@ choose() {
 
 build() {
   local builder=$1 image=$2 reference="${prefix}loraplane-$2:$tag" argument
-  local arguments=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision")
+  local arguments=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision"
+    --build-arg "SOURCE=${SOURCE:-$origin}")
   for argument in ${BUILD_ARGS:-}; do
     # Each Dockerfile gets only what it knows; builders warn, or stop, at the rest.
     if grep -q "^ARG ${argument%%=*}\b" "images/$image.Dockerfile"; then

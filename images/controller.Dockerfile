@@ -27,7 +27,7 @@ RUN python3 -m pip --python /opt/loraplane/bin/python3 install \
 FROM python:${PYTHON_TAG}${PYTHON_DIGEST}
 ARG VERSION=0.1.0
 ARG REVISION=""
-ARG SOURCE="https://github.com/loraplane/loraplane"
+ARG SOURCE=""
 LABEL org.opencontainers.image.title="loraplane controller" \
       org.opencontainers.image.description="Registry, gate and API of loraplane" \
       org.opencontainers.image.version="${VERSION}" \

@@ -33,7 +33,7 @@ RUN python3 -m pip install --target /opt/loraplane --no-cache-dir --no-compile -
 FROM ${VLLM_IMAGE}:v${VLLM_VERSION}${VLLM_DIGEST}
 ARG VERSION=0.1.0
 ARG REVISION=""
-ARG SOURCE="https://github.com/loraplane/loraplane"
+ARG SOURCE=""
 LABEL org.opencontainers.image.title="loraplane engine" \
       org.opencontainers.image.description="vLLM with loraplane's plugin" \
       org.opencontainers.image.version="${VERSION}" \

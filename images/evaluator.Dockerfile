@@ -40,7 +40,7 @@ RUN python3 -m pip --python /opt/loraplane/bin/python3 install \
 FROM python:${PYTHON_TAG}${PYTHON_DIGEST}
 ARG VERSION=0.1.0
 ARG REVISION=""
-ARG SOURCE="https://github.com/loraplane/loraplane"
+ARG SOURCE=""
 LABEL org.opencontainers.image.title="loraplane evaluator" \
       org.opencontainers.image.description="Standalone reference of loraplane's parity gate" \
       org.opencontainers.image.version="${VERSION}" \

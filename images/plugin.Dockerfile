@@ -30,7 +30,7 @@ RUN python3 -m pip install --target /opt/loraplane --no-cache-dir --no-compile -
 FROM busybox:${BUSYBOX_TAG}${BUSYBOX_DIGEST}
 ARG VERSION=0.1.0
 ARG REVISION=""
-ARG SOURCE="https://github.com/loraplane/loraplane"
+ARG SOURCE=""
 LABEL org.opencontainers.image.title="loraplane plugin" \
       org.opencontainers.image.description="loraplane's plugin for an official vLLM image" \
       org.opencontainers.image.version="${VERSION}" \

@@ -12,12 +12,14 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bench import image_pins
 from serving.engine.compat.install import TESTED_VLLM
 from tests.builders.dockerfile import DOCKERFILES, IMAGES, REPOSITORY, Dockerfile, read_dockerfile
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
+CHART = REPOSITORY / "helm" / "loraplane"
 NAMES = {"controller", "engine", "evaluator", "plugin"}
 
 
@@ -149,6 +151,30 @@ def test_an_image_that_runs_python_writes_nothing_beside_its_code(dockerfile: Do
     assert json.loads(dockerfile.image.last("ENTRYPOINT")) == ["python3", "-m", "serving.cli"]
     (verb,) = json.loads(dockerfile.image.last("CMD"))
     assert verb == {"engine": "engine"}.get(dockerfile.name, "controller")
+
+
+def test_the_chart_runs_these_images_as_they_were_built(dockerfile: Dockerfile) -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    plugin = values["engine"]["plugin"]
+    repositories = {
+        "controller": values["controller"]["image"],
+        "evaluator": values["reference"]["image"],
+        "engine": values["engine"]["image"],
+        "plugin": plugin["image"],
+    }
+
+    user = dockerfile.image.last("USER")
+
+    assert user == f"{values['podSecurity']['runAsUser']}:{values['podSecurity']['runAsGroup']}"
+    assert repositories[dockerfile.name] == {
+        "repository": f"loraplane-{dockerfile.name}", "tag": "", "digest": "",
+    }  # fmt: skip
+    assert chart["appVersion"] == project()["version"]
+    if dockerfile.name == "engine":
+        arguments = dockerfile.every_argument()
+        assert plugin["stockImage"]["repository"] == arguments["VLLM_IMAGE"]
+        assert plugin["stockImage"]["tag"] == f"v{arguments['VLLM_VERSION']}"
 
 
 def test_what_builds_packages_is_not_in_our_own_images(dockerfile: Dockerfile) -> None:

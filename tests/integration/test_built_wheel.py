@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.builders.api_server import free_port
 from tests.builders.built_wheel import REPOSITORY, a_built_wheel, a_bundle, an_environment
 
 REQUIREMENTS = REPOSITORY / "images" / "requirements"
@@ -158,19 +162,43 @@ def test_the_plugin_image_s_script_makes_a_python_without_us_an_engine(
 def test_a_controller_starts_on_its_image_s_packages_without_torch_or_vllm(
     wheel: Path, tmp_path: Path
 ) -> None:
-    python = str(an_environment(tmp_path / "environment", wheel, REQUIREMENTS / "controller.txt"))
+    requirements = REQUIREMENTS / "controller.txt"
+    python = str(an_environment(tmp_path / "environment", wheel, requirements))
+    find = "import importlib.util as u; print(*[n for n in {!r} if u.find_spec(n)])"
 
-    absent = run(
-        [python, "-c", "import importlib.util as u\n"
-         "print(*[n for n in ('torch', 'vllm', 'pip') if u.find_spec(n)])"],
-        cwd=tmp_path,
-    )  # fmt: skip
+    absent = run([python, "-c", find.format(("torch", "vllm", "pip"))], cwd=tmp_path)
     imported = run([python, "-c", "import kubernetes, serving.controller.app"], cwd=tmp_path)
-    helped = run([python, "-m", "serving.cli", "controller", "--help"], cwd=tmp_path)
     kube = run([python, "-c", "import serving.kube"], cwd=tmp_path)
+    helped = run([python, "-m", "serving.cli", "controller", "--help"], cwd=tmp_path)
 
     assert (absent.returncode, absent.stdout.strip()) == (0, ""), absent.stderr
     assert imported.returncode == 0, imported.stderr
+    assert kube.returncode == 0, kube.stderr
     assert helped.returncode == 0, helped.stderr
     assert "Run one controller" in helped.stdout
-    assert kube.returncode == 0, kube.stderr
+    assert answer_of_a_controller(python, tmp_path) == 200
+
+
+def answer_of_a_controller(python: str, folder: Path) -> int:
+    """Status of /healthz of a controller that makes its registry with the wheel's migrations."""
+    port = free_port()
+    process = subprocess.Popen(
+        [python, "-m", "serving.cli", "controller"],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "LORAPLANE_DATA_DIR": str(folder / "data"),
+            "LORAPLANE_CONTROLLER_PORT": str(port),
+        },
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code
+            time.sleep(0.2)
+        raise AssertionError(f"no answer; exit code {process.poll()}")
+    finally:
+        process.terminate()
+        process.wait(60)
