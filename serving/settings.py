@@ -141,6 +141,10 @@ class ControllerSettings(_FromEnvironment):
     contamination_timeout_seconds: float = _setting(
         600.0, "How long one comparison with a training set may take, in seconds."
     )
+    upgrade: str = _setting(
+        "probe",
+        "What an engine of a new build, base or number type needs before tenants reach it: `probe`, its versions' load probes; `gate`, a PASS of every live version, measured on it.",
+    )
     rollback_window_seconds: float = _setting(
         86_400.0, "How long a superseded version stays loaded for a rollback, in seconds."
     )
@@ -179,6 +183,15 @@ class ControllerSettings(_FromEnvironment):
     reference_device: str = _setting(
         "auto",
         "Where the standalone reference computes: cpu, cuda, or auto (a GPU where the controller sees one).",
+    )
+    reference_token: str | None = _setting(
+        None,
+        "What controller and a reference in a Job of its own prove to each other; derived from the cluster secret when unset.",
+        is_secret=True,
+    )
+    reference_wait_seconds: float = _setting(
+        900.0,
+        "How long an evaluation waits for a node, an image and a ready pod of the reference's Job, in seconds.",
     )
     capacity_poll_seconds: float = _setting(
         5.0, "Pause between two looks at the engines' access traces, in seconds."
@@ -247,6 +260,10 @@ class EngineSettings(_FromEnvironment):
     load_wait_seconds: float = _setting(
         30.0,
         "How long a request waits for its adapter to be brought into memory before it gets 503, in seconds.",
+    )
+    engine_build_label: str = _setting(
+        "",
+        "Part of this engine's build, such as the tag or digest of its image: engines of another label are another build, which the gate measures anew.",
     )
     leave_seconds: float = _setting(
         15.0,

@@ -52,12 +52,14 @@ class Agent:
         follow: Callable[[FleetSnapshot], None],
         make_report: Callable[[], EngineReport],
         is_draining: Callable[[], bool] = lambda: False,
+        adapt: Callable[[FleetSnapshot], FleetSnapshot] = lambda snapshot: snapshot,
         engine_id: str = "",
         probe_seconds: float = 0.0,
     ) -> None:
         """`follow` switches the aliases; `link` None: no controller, the saved snapshot is all.
 
-        While `is_draining` nothing new is started.
+        While `is_draining` nothing new is started. `adapt` makes this engine's own reading of a
+        snapshot; on disk it stays as it came.
 
         A proven version is probed again about every `probe_seconds`; 0: never.
         """
@@ -69,7 +71,7 @@ class Agent:
         self._fleet, self._snapshot_path = fleet, snapshot_path
         self._poll_seconds, self._report_seconds = poll_seconds, report_seconds
         self._follow, self._make_report = follow, make_report
-        self._is_draining = is_draining
+        self._is_draining, self._adapt = is_draining, adapt
         self._engine_id, self._probe_seconds = engine_id, probe_seconds
         self._has_asked = link is None
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -80,7 +82,7 @@ class Agent:
         """Take over the saved snapshot and start the loops."""
         saved = load_snapshot(self._snapshot_path)
         if saved is not None and saved.fleet == self._fleet:
-            self.snapshot = saved
+            self.snapshot = self._adapt(saved)
         loops = [self._converge_forever()]
         if self._link is not None:
             loops += [self._pull_forever(self._link), self._report_forever(self._link)]
@@ -108,7 +110,7 @@ class Agent:
         if self.snapshot is not None and snapshot.revision <= self.snapshot.revision:
             return
         await asyncio.to_thread(save_snapshot, self._snapshot_path, snapshot)
-        self.snapshot = snapshot
+        self.snapshot = self._adapt(snapshot)
         self.hint()
 
     async def _pull_forever(self, link: Link) -> None:

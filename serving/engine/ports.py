@@ -10,6 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from serving.contract import EngineKind
+
+UNKNOWN_BASE = "unknown"
+"""A base whose folder could not be read: equal to no base that the gate knows."""
 LAST_PRIORITY = 100
 """Arbitrary but above 0, the class of every tenant's request: vLLM takes lower numbers first."""
 
@@ -134,10 +138,17 @@ class EngineDescription:
     cpu_slots: int
     max_rank: int
     max_model_len: int
+    base_revision: str = UNKNOWN_BASE
+    """`BaseModelCard.revision` of the served base."""
     has_priorities: bool = False
     """Whether requests of a lower class wait behind others."""
     unhooked: Mapping[str, str] = field(default_factory=dict)
     """Hooks that could not be installed, and why."""
+
+    @property
+    def kind(self) -> EngineKind:
+        """What a proof on this engine holds for."""
+        return EngineKind(self.build, self.base_revision, self.dtype)
 
     @property
     def last_priority(self) -> int:

@@ -24,6 +24,7 @@ from serving.engine.actions import Actions
 from serving.engine.admission import Admission, AdmissionTimeout, Lease
 from serving.engine.agent import Agent
 from serving.engine.artifacts import LocalArtifacts
+from serving.engine.clearance import Clearance, choose_probes
 from serving.engine.departure import Departure, Stage
 from serving.engine.link import HttpLink, Link
 from serving.engine.metrics import EngineMetrics
@@ -89,6 +90,7 @@ class EngineRuntime:
         self._started_at = time.time()
         self._clock = clock
         self.departure = Departure(clock)
+        self._clearance = Clearance(self._description.kind)
         self.metrics = EngineMetrics(
             gpu_slots=self._description.gpu_slots,
             clock=clock,
@@ -138,6 +140,7 @@ class EngineRuntime:
             follow=self._follow,
             make_report=self.report,
             is_draining=lambda: self.departure.is_draining,
+            adapt=lambda snapshot: choose_probes(snapshot, self._clearance.kind),
             engine_id=settings.engine_id,
             probe_seconds=settings.probe_interval_seconds,
         )
@@ -290,7 +293,16 @@ class EngineRuntime:
             return "the first snapshot"
         if not self.agent.is_settled:
             return "the proof of this engine's versions"
+        if self.waits_for_gate:
+            kind = self._clearance.kind
+            return f"the gate of build {kind.build}, base {kind.base_revision[:12]}, {kind.dtype}"
+        self._clearance.note_served()
         return None
+
+    @property
+    def waits_for_gate(self) -> bool:
+        """Whether tenants are turned away until the gate has measured on this engine."""
+        return self._clearance.is_waiting(self.agent.snapshot)
 
     def is_metrics_token(self, token: str) -> bool:
         """Whether this bearer may read the metrics; anybody may where no token is set."""
@@ -326,6 +338,8 @@ class EngineRuntime:
             revision=self.agent.followed_revision,
             is_ready=self.readiness() is None,
             stopping=self.departure.stage is not Stage.SERVING,
+            waits_for_gate=self._waits_for_nothing_else(),
+            base_revision=about.base_revision,
             started_at=self._started_at,
             gpu_slots=about.gpu_slots,
             cpu_slots=about.cpu_slots,
@@ -335,6 +349,10 @@ class EngineRuntime:
             unhooked=dict(about.unhooked),
         )
         return with_counts(report, self.metrics)
+
+    def _waits_for_nothing_else(self) -> bool:
+        is_serving = self.departure.stage is Stage.SERVING
+        return is_serving and self.agent.is_settled and self.waits_for_gate
 
     def _note_state(self) -> None:
         self.metrics.pinned = self.residency.pinned(self.metrics.facts.active)

@@ -102,6 +102,11 @@ class Door(Protocol):
         ...
 
     @property
+    def waits_for_gate(self) -> bool:
+        """Whether tenants are turned away until the gate has measured on this engine."""
+        ...
+
+    @property
     def gate_priority(self) -> int:
         """Scheduling class of the gate's requests; tenants' is 0, a higher one waits longer."""
         ...

@@ -18,7 +18,7 @@ from serving.engine.inner_routes import (
     answer_ready,
     answer_trace,
 )
-from serving.engine.resolution import SCOPES, BaseModel, Table
+from serving.engine.resolution import SCOPE_GATE, SCOPES, BaseModel, Table
 from serving.engine.scope import Door, RequestRefused, RequestScope, current_scope, enter
 
 __all__ = ["RequestRefused", "TenancyMiddleware", "current_scope", "open_door"]
@@ -61,6 +61,13 @@ _DRAINING = RequestRefused(
     "The engine is stopping.",
     kind="server_error",
     retry_after_seconds=1,
+)
+_NOT_CLEARED = RequestRefused(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "waiting_for_gate",
+    "The adapters are not proven yet on this build of the engine.",
+    kind="server_error",
+    retry_after_seconds=30,
 )
 _TOO_MANY = RequestRefused(
     HTTPStatus.TOO_MANY_REQUESTS,
@@ -221,6 +228,8 @@ def _authorise(door: Door | None, scope: Scope, path: str) -> tuple[Table, KeyGr
         raise _NO_SCOPE
     if door.departure.is_draining:
         raise _DRAINING
+    if door.waits_for_gate and SCOPE_GATE not in grant.scopes:
+        raise _NOT_CLEARED
     return table, grant
 
 

@@ -21,6 +21,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.engine.serving import BaseServing
 from vllm.v1.engine.output_processor import OutputProcessor
 
+from serving.engine.compat.base_revision import base_revision
 from serving.engine.compat.install import (
     WORKER_HOOKS,
     missing_hooks,
@@ -54,14 +55,14 @@ async def connect(engine_client: Any, state: Any) -> None:
         HooksMissing: a hook could not be installed and was not left out on purpose.
     """
     settings = EngineSettings.from_environment()
-    build = require_tested_vllm(allow_untested=settings.allow_untested_vllm)
+    vllm = require_tested_vllm(allow_untested=settings.allow_untested_vllm)
     unhooked = await _find_unhooked(engine_client, settings)
     models: OpenAIServingModels = state.openai_serving_models
     engine = VllmEngine(
         engine_client,
         lambda: int(models.lora_id_counter.inc(1)),
         settings.facts_path,
-        _describe(state.vllm_config, build, unhooked),
+        await asyncio.to_thread(_describe, state.vllm_config, _build(vllm, settings), unhooked),
     )
     runtime = EngineRuntime(settings, engine, registry=prometheus_client.REGISTRY)
     _hook_models(models, runtime)
@@ -85,16 +86,22 @@ async def _find_unhooked(engine_client: Any, settings: EngineSettings) -> dict[s
     return unhooked
 
 
+def _build(vllm: str, settings: EngineSettings) -> str:
+    parts = [f"vllm {vllm}", f"loraplane {version('loraplane')}", settings.engine_build_label]
+    return " / ".join(part for part in parts if part)
+
+
 def _describe(vllm_config: Any, build: str, unhooked: dict[str, str]) -> EngineDescription:
     lora, model = vllm_config.lora_config, vllm_config.model_config
     return EngineDescription(
-        build=f"vllm {build} / loraplane {version('loraplane')}",
+        build=build,
         dtype=str(model.dtype).removeprefix("torch."),
         has_priorities=vllm_config.scheduler_config.policy == "priority",
         gpu_slots=lora.max_loras,
         cpu_slots=lora.max_cpu_loras,
         max_rank=lora.max_lora_rank,
         max_model_len=model.max_model_len,
+        base_revision=base_revision(model),
         unhooked=unhooked,
     )
 
