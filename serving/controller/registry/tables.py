@@ -67,6 +67,8 @@ class FleetRow(Base):
     """`gate`: engines of a kind that is not cleared wait; else every engine may serve."""
     restored_revision: Mapped[int | None]
     """Where this registry went on, when engines followed a higher revision than it knew."""
+    leader_term: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Writes of the steps under an older term are refused: see `leadership`."""
 
 
 class TenantRow(Base):
@@ -274,6 +276,8 @@ class EngineRow(Base):
     """Another one with every report: tells a reader whether it has seen this one."""
     sample_bucket: Mapped[int | None]
     """Number of the sampling interval in which it last reported; see `capacity.sampling`."""
+    leaving_since: Mapped[float | None]
+    """Whoever started it has said that it is about to end; None: it stays."""
 
 
 class CapacityMarkRow(Base):
@@ -329,6 +333,29 @@ class ClearedKindRow(Base):
     cleared_at: Mapped[float]
     cleared_by: Mapped[str]
     reason: Mapped[str] = mapped_column(Text)
+
+
+class ManagedRow(Base):
+    """Which object outside manages an adapter, and what it gave; see `managed`."""
+
+    __tablename__ = "managed_adapters"
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    adapter: Mapped[str] = mapped_column(primary_key=True)
+    uid: Mapped[str]
+    """Of the object; names are used again, uids are not."""
+    namespace: Mapped[str]
+    name: Mapped[str]
+    generation: Mapped[int]
+    """Of the object, when its source was last found to be what is registered."""
+    retires: Mapped[bool]
+    """Whether the object's deletion retires what it registered."""
+    source_uri: Mapped[str] = mapped_column(Text)
+    source_mark: Mapped[str]
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
+    managed_since: Mapped[float]
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "adapter"], ["adapters.tenant_id", "adapters.name"]),
+    )
 
 
 class IdempotencyRow(Base):

@@ -55,17 +55,7 @@ class Versions:
             IdempotencyConflict: the key was used for another upload.
         """
 
-        async def work(unit: Unit) -> tuple[VersionRow, bool]:
-            await fetch_tenant(unit, upload.tenant_id)
-            row = await _row_of_key(unit, upload) or await _row_of_digest(unit, upload)
-            is_new = row is None
-            if row is None:
-                row = await _insert(unit, upload)
-                await unit.session.flush()
-            await _remember_key(unit, upload, row)
-            return row, is_new
-
-        return await self._sessions.write(work)
+        return await self._sessions.write(lambda unit: acknowledge_upload(unit, upload))
 
     async def find(self, version_id: str) -> VersionRow:
         """The row of `acme/support@3`.
@@ -192,7 +182,7 @@ class Versions:
 
         async def work(unit: Unit) -> VersionRow:
             row = await moves.fetch_version(unit, version_id)
-            _reevaluate(unit, row, Move(event=Event.REEVALUATE, actor=actor, reason=reason))
+            reevaluate_version(unit, row, Move(event=Event.REEVALUATE, actor=actor, reason=reason))
             return row
 
         return await self._sessions.write(work)
@@ -238,7 +228,24 @@ class Versions:
         return await self._sessions.write(work)
 
 
-def _reevaluate(unit: Unit, row: VersionRow, move: Move) -> None:
+async def acknowledge_upload(unit: Unit, upload: Upload) -> tuple[VersionRow, bool]:
+    """`Versions.acknowledge` inside a transaction that is already open."""
+    await fetch_tenant(unit, upload.tenant_id)
+    row = await _row_of_key(unit, upload) or await _row_of_digest(unit, upload)
+    is_new = row is None
+    if row is None:
+        row = await _insert(unit, upload)
+        await unit.session.flush()
+    await _remember_key(unit, upload, row)
+    return row, is_new
+
+
+def reevaluate_version(unit: Unit, row: VersionRow, move: Move) -> None:
+    """Back to the gate as a new attempt, inside a transaction that is already open.
+
+    Raises:
+        IllegalTransition: the state does not allow it.
+    """
     moves.make_move(unit, row, move)
     row.attempt, row.verdict, row.probe = row.attempt + 1, None, None
     row.override_reason = row.override_by = None
@@ -247,7 +254,7 @@ def _reevaluate(unit: Unit, row: VersionRow, move: Move) -> None:
 def _prove_again(unit: Unit, row: VersionRow, *, actor: str, stale: Json) -> None:
     reason = f"promoted on a proof that is out of date: {', '.join(stale['changed'])} changed"
     move = Move(event=Event.REEVALUATE, actor=actor, reason=reason, evidence={"stale": stale})
-    _reevaluate(unit, row, move)
+    reevaluate_version(unit, row, move)
     # Who promotes wants it live: after PASS it goes on as if it had been pushed so.
     row.promote_mode = "auto"
 
