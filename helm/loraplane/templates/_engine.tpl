@@ -36,6 +36,17 @@
 {{- end -}}
 {{- end -}}
 
+{{/* What of the image makes an engine another build; not its registry, so that a mirror is the same build. */}}
+{{- define "loraplane.engineBuildLabel" -}}
+{{- $plugin := .Values.engine.plugin -}}
+{{- $images := ternary (list $plugin.stockImage $plugin.image) (list .Values.engine.image) (eq $plugin.mode "initContainer") -}}
+{{- $labels := list -}}
+{{- range $images -}}
+{{- $labels = append $labels (default (default $.Chart.AppVersion .tag) .digest) -}}
+{{- end -}}
+{{- join "+" $labels -}}
+{{- end -}}
+
 {{- define "loraplane.engineEnv" -}}
 {{- $f := include "loraplane.fullname" . -}}
 {{- $e := .Values.engine -}}
@@ -61,6 +72,8 @@
   value: /var/lib/loraplane
 - name: LORAPLANE_FLEET
   value: {{ .Values.model.name | quote }}
+- name: LORAPLANE_ENGINE_BUILD_LABEL
+  value: {{ include "loraplane.engineBuildLabel" . | quote }}
 - name: LORAPLANE_LEAVE_SECONDS
   value: {{ $e.drain.leaveSeconds | int64 | quote }}
 - name: LORAPLANE_DRAIN_TIMEOUT_SECONDS

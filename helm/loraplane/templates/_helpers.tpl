@@ -37,6 +37,20 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
+{{/* Labels of a pod: without the chart's version, which would restart pods for a chart that changes nothing of theirs. */}}
+{{- define "loraplane.podLabels" -}}
+{{ include "loraplane.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: loraplane
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- with dig "podLabels" (dict) .of }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* Annotations of an object: the common ones and those given, or nothing. Call with (dict "root" $ "extra" dict). */}}
 {{- define "loraplane.annotations" -}}
 {{- $all := merge (dict) (default (dict) .extra) .root.Values.commonAnnotations -}}

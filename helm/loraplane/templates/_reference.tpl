@@ -17,10 +17,7 @@ spec:
   template:
     metadata:
       labels:
-        {{- include "loraplane.labels" $me | nindent 8 }}
-        {{- with $r.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- include "loraplane.podLabels" $me | nindent 8 }}
       {{- with $r.podAnnotations }}
       annotations:
         {{- toYaml . | nindent 8 }}
@@ -45,6 +42,7 @@ spec:
         - name: reference
           image: {{ include "loraplane.image" (dict "root" $ "image" $r.image) }}
           imagePullPolicy: {{ .Values.image.pullPolicy }}
+          terminationMessagePolicy: FallbackToLogsOnError
           command: ["python3", "-m", "adapters.parity.reference_server"]
           ports:
             - name: reference
