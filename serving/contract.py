@@ -322,7 +322,7 @@ class TracePage(msgspec.Struct, frozen=True):
 def derive_secret(cluster_secret: str, label: str) -> str:
     """Hex secret for one purpose, derived from the cluster secret (HMAC-SHA256 of the label).
 
-    Labels in use: `engine token`, `key hash`, `gate key`, `tenant tag ID`.
+    Labels in use: `engine token`, `key hash`, `gate key`, `reference token`, `tenant tag ID`.
     """
     return hmac.new(cluster_secret.encode(), label.encode(), hashlib.sha256).hexdigest()
 
@@ -341,6 +341,11 @@ def gate_key(cluster_secret: str) -> str:
 def engine_token(cluster_secret: str) -> str:
     """Bearer token of engines towards the controller's internal routes."""
     return "lp_engine_" + derive_secret(cluster_secret, "engine token")
+
+
+def reference_token(cluster_secret: str) -> str:
+    """What a controller and its standalone reference prove to each other that they know."""
+    return "lp_reference_" + derive_secret(cluster_secret, "reference token")
 
 
 def encode(message: FleetSnapshot | EngineReport) -> bytes:
