@@ -5,8 +5,11 @@ ARG PYTHON_TAG=3.11.14-slim-bookworm
 # "@sha256:..." ties the base to its bytes; a tag can be moved.
 ARG PYTHON_DIGEST=""
 
-# The same stage in each Dockerfile here; no image keeps more of it than the wheel.
+# The same stage in each Dockerfile here; no image keeps more of it than the wheel. PIP_INDEX_URL and
+# PIP_EXTRA_INDEX_URL, if given, are read by pip: a mirror, where the usual index is out of reach.
 FROM python:${PYTHON_TAG}${PYTHON_DIGEST} AS wheel
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 WORKDIR /source
 RUN python3 -m pip install --no-cache-dir setuptools==78.1.1
 COPY pyproject.toml README.md LICENSE ./
@@ -16,6 +19,8 @@ RUN python3 -m pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-d
 
 # Without a pip of its own: nothing in the image can install more. Only wheels: nothing is compiled.
 FROM python:${PYTHON_TAG}${PYTHON_DIGEST} AS installed
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 COPY images/requirements/controller.txt /requirements.txt
 RUN python3 -m venv --without-pip /opt/loraplane \
     && python3 -m pip --python /opt/loraplane/bin/python3 install \

@@ -11,8 +11,11 @@ ARG VLLM_IMAGE=vllm/vllm-openai
 ARG VLLM_VERSION=0.32.0
 ARG VLLM_DIGEST=""
 
-# The same stage in each Dockerfile here; no image keeps more of it than the wheel.
+# The same stage in each Dockerfile here; no image keeps more of it than the wheel. PIP_INDEX_URL and
+# PIP_EXTRA_INDEX_URL, if given, are read by pip: a mirror, where the usual index is out of reach.
 FROM python:${PYTHON_TAG}${PYTHON_DIGEST} AS wheel
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 WORKDIR /source
 RUN python3 -m pip install --no-cache-dir setuptools==78.1.1
 COPY pyproject.toml README.md LICENSE ./
@@ -22,6 +25,8 @@ RUN python3 -m pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-d
 
 # Only wheels, without dependencies: vLLM has the rest, and nothing of vLLM's may be moved.
 FROM python:${PYTHON_TAG}${PYTHON_DIGEST} AS bundle
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 COPY images/requirements/bundle.txt /requirements.txt
 COPY --from=wheel /wheels /wheels
 RUN python3 -m pip install --target /opt/loraplane --no-cache-dir --no-compile --no-deps \

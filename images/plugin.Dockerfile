@@ -8,8 +8,11 @@ ARG PYTHON_DIGEST=""
 ARG BUSYBOX_TAG=1.37.0-musl
 ARG BUSYBOX_DIGEST=""
 
-# The same stage in each Dockerfile here; no image keeps more of it than the wheel.
+# The same stage in each Dockerfile here; no image keeps more of it than the wheel. PIP_INDEX_URL and
+# PIP_EXTRA_INDEX_URL, if given, are read by pip: a mirror, where the usual index is out of reach.
 FROM python:${PYTHON_TAG}${PYTHON_DIGEST} AS wheel
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 WORKDIR /source
 RUN python3 -m pip install --no-cache-dir setuptools==78.1.1
 COPY pyproject.toml README.md LICENSE ./
@@ -19,6 +22,8 @@ RUN python3 -m pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-d
 
 # Only wheels, without dependencies: vLLM has the rest, and nothing of vLLM's may be moved.
 FROM python:${PYTHON_TAG}${PYTHON_DIGEST} AS bundle
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 COPY images/requirements/bundle.txt /requirements.txt
 COPY --from=wheel /wheels /wheels
 RUN python3 -m pip install --target /opt/loraplane --no-cache-dir --no-compile --no-deps \
