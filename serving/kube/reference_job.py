@@ -153,6 +153,7 @@ class JobLauncher:
         except ProofRefused as exc:
             reason = f"pod {pod} and this controller have different tokens: {exc}"
             raise await self._failed(reason, pod) from exc
+        wait.tell(f"pod {pod} answers; it reads the base model unless it has it")
         return JobChannel(channel, pod, self)
 
     async def _failed(self, reason: str, pod: str | None) -> ReferenceFailed:

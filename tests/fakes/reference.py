@@ -27,6 +27,7 @@ from adapters.parity.protocol import (
     VerifyItem,
     VerifyRow,
 )
+from adapters.parity.reference_channel import OnWaiting
 from tests.fakes.tiny_model import LoadRefused, TinyModel
 
 OnProgress = Callable[[int, int], None]
@@ -41,8 +42,16 @@ class FakeReference:
         self.n_requests = 0
         self.n_base_readings = 0
         self.is_closed = False
+        self.waits: str | None = None
+        """Why it cannot be asked until `may_go_on`; None: it can."""
+        self.may_go_on = asyncio.Event()
 
-    async def load_base(self, model: Path | str, *, dtype: str) -> BaseFacts:
+    async def load_base(
+        self, model: Path | str, *, dtype: str, on_waiting: OnWaiting | None = None
+    ) -> BaseFacts:
+        if self.waits is not None and on_waiting is not None:
+            on_waiting(self.waits)
+            await self.may_go_on.wait()
         self._begin()
         return BaseFacts(
             model=str(model), revision="r1", dtype=dtype, n_parameters=1, versions={"torch": "t"}

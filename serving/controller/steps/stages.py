@@ -53,6 +53,11 @@ class Stages:
         index = list(STAGES).index(stage) if stage in STAGES else None
         self._lease.progress(stage, done, total, stages=self._plan, index=index)
 
+    def wait(self, stage: str, why: str) -> None:
+        """Tell people what holds the evaluation up, and why, in one sentence."""
+        reasons = [{"code": stage, "text": why}]
+        self._lease.progress(stage, stages=self._plan, index=None, reasons=reasons)
+
     async def run(self, stage: str, compute: Callable[[], Awaitable[_Result]]) -> _Result:
         """Run a stage that is not kept."""
         self.progress(stage)

@@ -56,7 +56,11 @@ async def examine_alone(
     """
     reference = context.reference
     dtype = await _dtype(context)
-    base = await reference.load_base(str(context.settings.model), dtype=dtype)
+    base = await reference.load_base(
+        str(context.settings.model),
+        dtype=dtype,
+        on_waiting=lambda why: stages.wait("waiting_for_reference", why),
+    )
     parts = {
         "base": base.revision,
         "model": base.model,
