@@ -7,9 +7,11 @@ import msgspec
 from serving.contract import (
     AliasEntry,
     ArtifactFile,
+    EngineKind,
     EngineWishes,
     FleetSnapshot,
     KeyGrant,
+    KindProbe,
     Probe,
     Role,
     TenantEntry,
@@ -18,7 +20,7 @@ from serving.contract import (
 from serving.controller.lifecycle import State
 from serving.controller.registry.fleet import SnapshotRows
 from serving.controller.registry.moves import is_in_snapshot
-from serving.controller.registry.tables import KeyRow, VersionRow
+from serving.controller.registry.tables import ClearedKindRow, KeyRow, VersionRow
 
 ENGINE_SCOPES = frozenset({"inference", "base"})
 """What a tenant's key may mean to an engine; its other scopes are the controller's."""
@@ -34,6 +36,7 @@ def compile_snapshot(
     """
     tenants = {row.id for row in rows.tenants}
     versions = [row for row in rows.versions if is_in_snapshot(row) and row.tenant_id in tenants]
+    is_gated = rows.cleared is not None
     held = {(v.tenant_id, v.adapter, v.number) for v in versions if v.state != State.EVALUATING}
     grants = [_grant(row) for row in rows.keys if row.tenant_id in tenants and _reaches(row)]
     gate = KeyGrant(key_id="gate", key_hash=gate_key_hash, tenant="", scopes=["gate"])
@@ -41,7 +44,9 @@ def compile_snapshot(
         revision=rows.revision,
         fleet=fleet,
         store_url=store_url,
-        versions=sorted((_entry(row) for row in versions), key=lambda entry: entry.name),
+        versions=sorted(
+            (_entry(row, is_gated=is_gated) for row in versions), key=lambda entry: entry.name
+        ),
         aliases=[
             AliasEntry(tenant=tenant, adapter=adapter, number=number)
             for tenant, adapter, number in sorted(
@@ -54,6 +59,7 @@ def compile_snapshot(
             TenantEntry(tenant=row.id, max_in_flight=row.max_in_flight)
             for row in sorted(rows.tenants, key=lambda row: row.id)
         ],
+        cleared=None if rows.cleared is None else sorted(_kind(row) for row in rows.cleared),
         residency=_residency(rows, {v.id for v in versions if v.state != State.EVALUATING}),
     )
 
@@ -73,7 +79,11 @@ def _residency(rows: SnapshotRows, served: set[str]) -> list[EngineWishes]:
     return wishes
 
 
-def _entry(row: VersionRow) -> VersionEntry:
+def _kind(row: ClearedKindRow) -> EngineKind:
+    return EngineKind(row.engine_build, row.base_revision, row.dtype)
+
+
+def _entry(row: VersionRow, *, is_gated: bool) -> VersionEntry:
     files = [ArtifactFile(f["name"], f["sha256"], f["size_bytes"]) for f in row.files]
     is_candidate = row.state == State.EVALUATING
     return VersionEntry(
@@ -86,8 +96,15 @@ def _entry(row: VersionRow) -> VersionEntry:
         rank=row.rank or 0,
         role=Role.CANDIDATE if is_candidate else Role.SERVING,
         probe=None if row.probe is None else msgspec.convert(row.probe, Probe),
+        probes=[] if is_candidate else _probes(row, is_gated=is_gated),
         attempt=row.attempt,
     )
+
+
+def _probes(row: VersionRow, *, is_gated: bool) -> list[KindProbe]:
+    """By kind; one alone says nothing more than `probe`, but for whom tenants must not reach."""
+    probes = row.probes or []
+    return msgspec.convert(probes, list[KindProbe]) if is_gated or len(probes) > 1 else []
 
 
 def _reaches(row: KeyRow) -> bool:

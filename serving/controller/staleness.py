@@ -7,9 +7,10 @@ runs two builds: a version needs a proof for each, and an old proof is good agai
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from serving.contract import EngineReport
 from serving.controller.registry.fleet import ObservedEngine
 
 
@@ -21,6 +22,10 @@ class Proof:
     base_revision: str
     """`BaseModelCard.revision`."""
     dtype: str
+
+    def to_json(self) -> dict[str, str]:
+        """For the audit and the API."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +58,32 @@ def find_stale(proofs: Sequence[Proof], running: Iterable[Proof]) -> StaleReason
     return StaleReason(proofs[0], missing[0]) if missing else None
 
 
+def kind_of(report: EngineReport, *, own_base: str) -> Proof:
+    """What a proof on this engine holds for; `own_base` where an old one says none."""
+    return Proof(report.build, report.base_revision or own_base, report.dtype)
+
+
 def running_now(
     engines: Iterable[ObservedEngine],
     *,
     base_revision: str,
     now: float,
     timeout_seconds: float,
+    is_gated: bool = False,
 ) -> list[Proof]:
-    """What ready engines run, each kind once. An unreachable engine is unknown and asks nothing."""
-    found = {
-        Proof(engine.report.build, base_revision, engine.report.dtype)
-        for engine in engines
-        if engine.report.is_ready and engine.is_reachable(now, timeout_seconds)
-    }
+    """What ready engines run, each kind once. An unreachable engine is unknown and asks nothing.
+
+    `base_revision` is the controller's own base, and taken for everybody's; with `is_gated` an
+    engine's own word counts, and one of another base is left out: nothing can be measured on it.
+    """
+    found = set()
+    for engine in engines:
+        report = engine.report
+        if not report.is_ready or not engine.is_reachable(now, timeout_seconds):
+            continue
+        kind = kind_of(report, own_base=base_revision)
+        if not is_gated:
+            kind = replace(kind, base_revision=base_revision)
+        if kind.base_revision == base_revision:
+            found.add(kind)
     return sorted(found)

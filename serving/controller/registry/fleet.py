@@ -21,6 +21,7 @@ from serving.controller.registry.outages import audit_outages
 from serving.controller.registry.tables import (
     AdapterRow,
     AliasRow,
+    ClearedKindRow,
     EngineRow,
     FleetRow,
     KeyRow,
@@ -41,6 +42,8 @@ class SnapshotRows:
     versions: list[VersionRow] = field(default_factory=list)
     aliases: list[AliasRow] = field(default_factory=list)
     wishes: list[WishesRow] = field(default_factory=list)
+    cleared: list[ClearedKindRow] | None = None
+    """Kinds of engines that may answer tenants; None: every kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +79,24 @@ class Fleet:
             (VersionRow.state == State.EVALUATING.value) & (VersionRow.gate_phase == "candidate"),
         )
         async with self._sessions.read() as session:
-            revision = await session.execute(
-                select(FleetRow.revision).where(FleetRow.name == FLEET)
+            fleet = await session.execute(
+                select(FleetRow.revision, FleetRow.upgrade_mode).where(FleetRow.name == FLEET)
             )
             tenants = await session.execute(select(TenantRow).where(TenantRow.deleted_at.is_(None)))
             keys = await session.execute(select(KeyRow).where(KeyRow.revoked_at.is_(None)))
             versions = await session.execute(select(VersionRow).where(held))
             aliases = await session.execute(select(AliasRow))
             wishes = await session.execute(select(WishesRow))
+            revision, upgrade_mode = fleet.one()
+            cleared = await session.execute(select(ClearedKindRow))
             return SnapshotRows(
-                revision=revision.scalar_one(),
+                revision=revision,
                 tenants=list(tenants.scalars()),
                 keys=list(keys.scalars()),
                 versions=list(versions.scalars()),
                 aliases=list(aliases.scalars()),
                 wishes=list(wishes.scalars()),
+                cleared=list(cleared.scalars()) if upgrade_mode == "gate" else None,
             )
 
     async def adapters(self, *, tenant_id: str | None = None) -> list[AdapterRow]:

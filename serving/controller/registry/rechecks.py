@@ -7,6 +7,7 @@ with the steps: a superseded version's own clock (its rollback window) goes on.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy import and_, exists, func, or_, select
 from serving.controller.lifecycle import Event, State, Verdict
 from serving.controller.registry import moves
 from serving.controller.registry.moves import Move
+from serving.controller.registry.probes import keep_probe
 from serving.controller.registry.tables import (
     AdapterRow,
     AliasRow,
@@ -26,6 +28,7 @@ from serving.controller.registry.transactions import Sessions, Unit
 from serving.controller.registry.work import guarded
 from serving.controller.staleness import Proof, StaleReason
 
+IN_SERVICE = frozenset({State.LIVE, State.SUPERSEDED})
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 10.0, 3600.0
 _AUDIT_ACTION = {
     Verdict.PASS: "recheck_passed",
@@ -58,15 +61,44 @@ class Rechecks:
         """What a version's reports prove, newest first."""
         query = (
             select(GateReportRow.engine_build, GateReportRow.base_revision, GateReportRow.dtype)
-            .where(GateReportRow.version_id == version_id, _is_proof())
+            .where(GateReportRow.version_id == version_id, is_proof())
             .order_by(GateReportRow.attempt.desc(), GateReportRow.recheck.desc())
         )
         async with self._sessions.read() as session:
             rows = (await session.execute(query)).all()
         return [Proof(str(build), str(base), str(dtype)) for build, base, dtype in rows]
 
-    async def due(self, running: Proof, *, limit: int = 200) -> list[str]:
-        """Versions in service that were measured once, but never on `running`; live ones first."""
+    async def verdicts(self, version_id: str) -> dict[Proof, Verdict]:
+        """The version's latest verdict on each kind that it was ever measured on."""
+        query = (
+            select(
+                GateReportRow.engine_build,
+                GateReportRow.base_revision,
+                GateReportRow.dtype,
+                GateReportRow.verdict,
+            )
+            .where(
+                GateReportRow.version_id == version_id,
+                is_proof(),
+                GateReportRow.verdict.is_not(None),
+            )
+            .order_by(GateReportRow.attempt, GateReportRow.recheck)
+        )
+        async with self._sessions.read() as session:
+            rows = (await session.execute(query)).all()
+        return {
+            Proof(str(build), str(base), str(dtype)): Verdict(verdict)
+            for build, base, dtype, verdict in rows
+        }
+
+    async def due(
+        self,
+        running: Proof,
+        *,
+        states: Collection[State] = IN_SERVICE,
+        limit: int = 200,
+    ) -> list[str]:
+        """Versions in `states` that were measured once, but never on `running`; live ones first."""
         now = self._sessions.clock()
         own = GateReportRow.version_id == VersionRow.id
         is_covered = and_(
@@ -78,10 +110,10 @@ class Rechecks:
         query = (
             select(VersionRow.id)
             .where(
-                VersionRow.state.in_([State.LIVE.value, State.SUPERSEDED.value]),
+                VersionRow.state.in_([state.value for state in states]),
                 or_(VersionRow.recheck_at.is_(None), VersionRow.recheck_at <= now),
                 or_(VersionRow.lock_token.is_(None), VersionRow.lock_expires_at <= now),
-                exists().where(own, _is_proof()),
+                exists().where(own, is_proof()),
                 ~exists().where(is_covered),
             )
             .order_by(VersionRow.state, VersionRow.id)
@@ -93,11 +125,14 @@ class Rechecks:
     async def claim(
         self, version_id: str, *, lease_seconds: float, owner: str
     ) -> VersionRow | None:
-        """Lease a version for its re-check; None: it left service, or somebody works on it."""
+        """Lease a version for its re-check; None: it left service, or somebody works on it.
+
+        One that is about to go live may be measured on another kind of engine before it does.
+        """
 
         async def work(unit: Unit) -> VersionRow | None:
             row = await unit.session.get(VersionRow, version_id)
-            if row is None or row.state not in {State.LIVE, State.SUPERSEDED}:
+            if row is None or State(row.state) not in {*IN_SERVICE, State.STAGING}:
                 return None
             if row.lock_token is not None and (row.lock_expires_at or 0.0) > unit.now:
                 return None
@@ -145,8 +180,7 @@ class Rechecks:
                 "n_tries": 0,
                 "error": None,
             }
-            if result.probe is not None and result.probe != row.probe:
-                row.probe = result.probe
+            if result.probe is not None and keep_probe(row, result.reason.now, result.probe):
                 unit.bump()
             moves.unlock(row)
             evidence: Json = {
@@ -171,7 +205,8 @@ class Rechecks:
         return ((await unit.session.execute(latest)).scalar() or 0) + 1
 
 
-def _is_proof() -> Any:
+def is_proof() -> Any:
+    """Of a report: it says what it proves."""
     return and_(
         GateReportRow.engine_build.is_not(None),
         GateReportRow.base_revision.is_not(None),

@@ -15,6 +15,7 @@ from sqlalchemy import or_, select
 from serving.controller.lifecycle import Event, State, Verdict
 from serving.controller.registry import moves
 from serving.controller.registry.moves import Move, is_in_snapshot
+from serving.controller.registry.probes import replace_probes
 from serving.controller.registry.tables import GateReportRow, Json, NoiseFloorRow, VersionRow
 from serving.controller.registry.transactions import Sessions, Unit
 from serving.controller.staleness import Proof
@@ -147,7 +148,8 @@ class Work:
                     dtype=proof.dtype if proof else None,
                 )
             )
-            row.probe, row.recheck, row.recheck_at = probe, None, None
+            replace_probes(row, proof, probe)
+            row.recheck, row.recheck_at = None, None
             await moves.conclude(
                 unit, row, verdict=verdict, evidence=evidence, lenient_policy=lenient_policy
             )
