@@ -9,6 +9,7 @@ from typing import Self
 from serving.controller.registry.audit import Audit
 from serving.controller.registry.capacity import Capacity
 from serving.controller.registry.capacity_samples import CapacitySamples
+from serving.controller.registry.clearances import Clearances
 from serving.controller.registry.fleet import Fleet
 from serving.controller.registry.managed import Managed
 from serving.controller.registry.leadership import Leadership
@@ -51,6 +52,7 @@ class Repository:
         self.audit = Audit(self.sessions)
         self.policies = Policies(self.sessions)
         self.rechecks = Rechecks(self.sessions)
+        self.clearances = Clearances(self.sessions)
         self.capacity = Capacity(self.sessions)
         self.samples = CapacitySamples(self.sessions)
         self.residency = Residency(self.sessions)
