@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
@@ -23,7 +24,7 @@ from serving.controller.capacity.trace_client import TraceClient
 from serving.controller.contamination_check import ContaminationCheck
 from serving.controller.context import ControllerContext, database_url, secrets_of, store_url
 from serving.controller.judges_file import load_judges
-from serving.controller.loop import ControllerLoop
+from serving.controller.leading import Bell, Leading
 from serving.controller.metrics import ControllerMetrics
 from serving.controller.notifier import Notifier
 from serving.controller.registry.repository import Repository
@@ -42,6 +43,7 @@ from serving.controller.routes import (
     tenants,
     versions,
 )
+from serving.controller.surroundings import OpenSurroundings, Surroundings, alone
 from serving.controller.uploads import Uploads
 from serving.settings import ControllerSettings, SettingInvalid
 
@@ -64,22 +66,6 @@ ROUTERS = (
     operations.router,
     dashboard.router,
 )
-
-
-class Bell:
-    """Rings the loop, once there is one."""
-
-    def __init__(self) -> None:
-        self._target: Callable[[], None] | None = None
-
-    def connect(self, target: Callable[[], None]) -> None:
-        """From now on `target` hears it."""
-        self._target = target
-
-    def __call__(self) -> None:
-        """Something may be due."""
-        if self._target is not None:
-            self._target()
 
 
 def build_context(
@@ -121,8 +107,11 @@ def create_app(
     *,
     clock: Callable[[], float] = time.time,
     has_loop: bool = True,
+    surroundings: OpenSurroundings = alone,
 ) -> FastAPI:
     """The controller as an ASGI app; `has_loop=False` answers requests but moves nothing on.
+
+    With a loop, `surroundings` say when this process leads, and so when the loop runs.
 
     Raises:
         BaseModelError, StoreUnavailable, SettingInvalid: see `build_context`.
@@ -135,7 +124,9 @@ def create_app(
         # Their pages load scripts from a CDN.
         docs_url=None,
         redoc_url=None,
-        lifespan=lambda app: _lifespan(app, context, bell if has_loop else None),
+        lifespan=lambda app: _lifespan(
+            app, context, _Loop(bell, surroundings) if has_loop else None
+        ),
     )
     app.state.context = context
     app.state.snapshots = internal.SnapshotCache()
@@ -161,31 +152,47 @@ def create_app(
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    bell: Bell
+    surroundings: OpenSurroundings
+
+
 @contextlib.asynccontextmanager
 async def _lifespan(
-    app: FastAPI, context: ControllerContext, bell: Bell | None
+    app: FastAPI, context: ControllerContext, loop: _Loop | None
 ) -> AsyncIterator[None]:
     await context.repository.prepare()
     context.notifier.publish(await context.repository.fleet.revision())
     await asyncio.to_thread(app.state.uploads.open)
     tasks = [asyncio.create_task(context.notifier.run(), name="notifier")]
-    if bell is not None:
-        loop = ControllerLoop(context)
-        bell.connect(loop.hint)
-        running = asyncio.create_task(loop.run(), name="loop")
-        running.add_done_callback(_report_end)
-        app.state.is_loop_running = lambda: not running.done()
-        tasks += [running, *_start_capacity(context, app.state.capacity)]
+    around = contextlib.AsyncExitStack()
     try:
+        if loop is not None:
+            opened = await around.enter_async_context(loop.surroundings(context))
+            tasks += _start_loop(app, context, loop.bell, opened)
+            tasks += _start_capacity(context, app.state.capacity)
         yield
     finally:
         context.notifier.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await around.aclose()
         await app.state.capacity.observer.close()
         await asyncio.to_thread(app.state.uploads.close)
         await context.repository.close()
+
+
+def _start_loop(
+    app: FastAPI, context: ControllerContext, bell: Bell, surroundings: Surroundings
+) -> list[asyncio.Task[None]]:
+    leading = Leading(context, surroundings, bell)
+    running = asyncio.create_task(leading.run(), name="loop")
+    running.add_done_callback(_report_end)
+    # One that stands by is as ready as the leader: it answers the API.
+    app.state.is_loop_running = lambda: not running.done()
+    return [running]
 
 
 def _start_capacity(context: ControllerContext, board: CapacityBoard) -> list[asyncio.Task[None]]:

@@ -18,6 +18,7 @@ ControllerError
 │   ├── UploadMalformed          not the multipart form that the API documents
 │   └── UploadsBusy              more uploads at once than allowed; try again
 └── RegistryError
+    ├── Deposed                  a leader's write after another controller has taken over
     ├── RegistryUnavailable      the database did not answer, or stayed busy
     └── RegistryIncompatible     the database has a schema that this version cannot use
 
@@ -209,6 +210,16 @@ class RegistryUnavailable(RegistryError):
 
     def __init__(self, *, reason: str) -> None:
         super().__init__(reason=reason)
+
+
+class Deposed(RegistryError):
+    """A leader's write after another controller has taken over; nothing was written."""
+
+    code = "deposed"
+    title = "Another controller leads by now; nothing was changed."
+
+    def __init__(self, *, term: int, present: int) -> None:
+        super().__init__(term=term, present=present)
 
 
 class RegistryIncompatible(RegistryError):

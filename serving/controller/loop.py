@@ -17,12 +17,13 @@ import structlog
 
 from adapters.parity.reference_client import ReferenceClient
 from serving.controller.context import ControllerContext
-from serving.controller.errors import RegistryUnavailable
+from serving.controller.errors import Deposed, RegistryUnavailable
 from serving.controller.lifecycle import State
 from serving.controller.registry.tables import VersionRow
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.evaluate import evaluate
 from serving.controller.steps.lease import Lease
+from serving.controller.steps.metrics import StepMetrics
 from serving.controller.steps.outcome import Done, Outcome, Retry, Terminal
 from serving.controller.steps.recheck import claim_recheck, recheck
 from serving.controller.steps.retire import retire
@@ -71,16 +72,20 @@ class ControllerLoop:
         context: ControllerContext,
         *,
         reference: ReferenceClient | None = None,
+        metrics: StepMetrics | None = None,
         lanes: tuple[Lane, ...] = LANES,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        """Nothing runs yet. The loop owns the reference process and ends it with itself."""
+        """Nothing runs yet. The loop owns the reference process and ends it with itself.
+
+        `metrics`: those of an earlier loop of this process; by default they are made here.
+        """
         reference = reference or ReferenceClient(
             device=context.settings.reference_device,
             idle_seconds=context.settings.reference_idle_seconds,
             timeout_seconds=context.settings.gate_timeout_seconds,
         )
-        self._context = StepContext.of(context, reference=reference)
+        self._context = StepContext.of(context, reference=reference, metrics=metrics)
         self._lanes, self._lease_seconds = lanes, lease_seconds
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._wake = [asyncio.Event() for lane in lanes for _ in range(lane.width)]
@@ -91,7 +96,11 @@ class ControllerLoop:
             event.set()
 
     async def run(self) -> None:
-        """Work until cancelled; steps under way end too, and are found again after a restart."""
+        """Work until cancelled; steps under way end too, and are found again after a restart.
+
+        Raises:
+            ExceptionGroup of Deposed: another controller leads by now; nothing was written since.
+        """
         wakes = iter(self._wake)
         try:
             async with asyncio.TaskGroup() as group:
@@ -106,6 +115,7 @@ class ControllerLoop:
 
         Raises:
             RegistryUnavailable: the registry did not answer.
+            Deposed: another controller leads by now.
         """
         row = await self._claim(lane)
         if row is None:
@@ -167,7 +177,7 @@ class ControllerLoop:
     async def _outcome(self, lane: Lane, row: VersionRow, work: asyncio.Future[Outcome]) -> Outcome:
         try:
             return await work
-        except RegistryUnavailable:
+        except (RegistryUnavailable, Deposed):
             raise
         except Exception as exc:
             self._context.metrics.failures.labels(lane.name).inc()

@@ -50,6 +50,16 @@ class ControllerMetrics:
             ["state"],
             registry=self.registry,
         )
+        self._leader = Gauge(
+            "loraplane_leader",
+            "1 while this process leads: runs the steps; 0 while it stands by.",
+            registry=self.registry,
+        )
+        self._leads = Counter(
+            "loraplane_leader_transitions",
+            "Times that this process began to lead.",
+            registry=self.registry,
+        )
         self._capacity = CapacityCollector()
         self.registry.register(self._capacity)
         self.background_failures = Counter(
@@ -60,6 +70,15 @@ class ControllerMetrics:
         )
         for task in BACKGROUND_TASKS:
             self.background_failures.labels(task)
+
+    def begin_lead(self) -> None:
+        """This process runs the steps from now on."""
+        self._leader.set(1)
+        self._leads.inc()
+
+    def end_lead(self) -> None:
+        """It runs none any more."""
+        self._leader.set(0)
 
     def show_versions(
         self, count_by_state: Mapping[str, int], *, age_seconds: Mapping[str, float]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Self
 
 from serving.controller.registry.audit import Audit
 from serving.controller.registry.capacity import Capacity
 from serving.controller.registry.capacity_samples import CapacitySamples
 from serving.controller.registry.clearances import Clearances
 from serving.controller.registry.fleet import Fleet
-from serving.controller.registry.managed import Managed
 from serving.controller.registry.leadership import Leadership
+from serving.controller.registry.managed import Managed
 from serving.controller.registry.policies import Policies
 from serving.controller.registry.rechecks import Rechecks
 from serving.controller.registry.residency import Residency
@@ -28,22 +27,15 @@ class Repository:
     Rows come back detached: read them anywhere, change them only through these methods.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
-        self._over(Sessions(url, clock=clock))
-
-    def under(self, term: int | None) -> Self:
-        """This registry for the leader of a term: every write raises Deposed once it is over.
-
-        It shares the connections and is not closed. None: a controller that is alone, no fence.
-        """
-        if term is None:
-            return self
-        fenced = type(self).__new__(type(self))
-        fenced._over(self.sessions.under(term))
-        return fenced
-
-    def _over(self, sessions: Sessions) -> None:
-        self.sessions = sessions
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        sessions: Sessions | None = None,
+    ) -> None:
+        """`sessions`: those of a registry that is open already, at the same URL."""
+        self.sessions = sessions or Sessions(url, clock=clock)
         self.tenants = Tenants(self.sessions)
         self.versions = Versions(self.sessions)
         self.work = Work(self.sessions)
@@ -57,6 +49,15 @@ class Repository:
         self.samples = CapacitySamples(self.sessions)
         self.residency = Residency(self.sessions)
         self.leadership = Leadership(self.sessions)
+
+    def under(self, term: int | None) -> Repository:
+        """This registry for the leader of a term: every write raises Deposed once it is over.
+
+        It shares the connections and is not closed. None: a controller that is alone, no fence.
+        """
+        if term is None:
+            return self
+        return Repository(self.sessions.url, sessions=self.sessions.under(term))
 
     async def prepare(self) -> None:
         """Bring the schema up to date, alone among replicas; needed once before use.

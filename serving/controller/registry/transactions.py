@@ -8,10 +8,11 @@ function that can run again: a deadlock or a lost connection before the commit r
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, Select, event, select
 from sqlalchemy.engine import make_url
@@ -24,7 +25,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-from serving.controller.errors import RegistryUnavailable
+from serving.controller.errors import Deposed, RegistryUnavailable
 from serving.controller.registry.tables import AuditRow, FleetRow, Json
 
 T = TypeVar("T")
@@ -106,10 +107,17 @@ class Sessions:
         self.writing_engine = _writing(self.engine)
         self._write = async_sessionmaker(self.writing_engine, expire_on_commit=False)
         self._listeners: list[Callable[[int], None]] = []
+        self._term: int | None = None
 
     def listen(self, listener: Callable[[int], None]) -> None:
         """Call `listener(revision)` after each commit that somebody may wait for."""
         self._listeners.append(listener)
+
+    def under(self, term: int) -> Self:
+        """The same database for the leader of a term, whose writes end when a later one begins."""
+        fenced = copy.copy(self)
+        fenced._term = term  # noqa: SLF001 - a copy of our own
+        return fenced
 
     async def close(self) -> None:
         """Close all connections."""
@@ -135,6 +143,7 @@ class Sessions:
 
         Raises:
             RegistryUnavailable: the database did not answer or stayed busy; nothing was written.
+            Deposed: these sessions are of a term that is over; nothing was written.
         """
         return await self.retried(lambda: self._attempt(work))
 
@@ -165,6 +174,7 @@ class Sessions:
                     select(FleetRow).where(FleetRow.name == FLEET).with_for_update()
                 )
             ).scalar_one()
+            self._fence(fleet)
             unit = Unit(session=session, fleet=fleet, now=self.clock())
             result = await work(unit)
             await session.flush()
@@ -172,6 +182,14 @@ class Sessions:
             for listener in self._listeners:
                 listener(unit.fleet.revision)
         return result
+
+    def _fence(self, fleet: FleetRow) -> None:
+        if self._term is None:
+            return
+        if self._term < fleet.leader_term:
+            raise Deposed(term=self._term, present=fleet.leader_term)
+        # Lower only after an older backup was restored under a running leader.
+        fleet.leader_term = self._term
 
 
 def _open_engine(url: str) -> AsyncEngine:

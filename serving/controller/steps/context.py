@@ -33,8 +33,14 @@ class StepContext:
     judges: tuple[JudgeEndpoint, ...] = ()
 
     @classmethod
-    def of(cls, context: ControllerContext, *, reference: ReferenceClient) -> Self:
-        """The steps' part of a controller's context; registers their metrics with it."""
+    def of(
+        cls,
+        context: ControllerContext,
+        *,
+        reference: ReferenceClient,
+        metrics: StepMetrics | None = None,
+    ) -> Self:
+        """The steps' part of a controller's context; without `metrics`, registers them with it."""
         return cls(
             settings=context.settings,
             repository=context.repository,
@@ -42,7 +48,7 @@ class StepContext:
             card=context.card,
             gate_key=context.gate_key,
             clock=context.clock,
-            metrics=StepMetrics(context.metrics.registry),
+            metrics=metrics or StepMetrics(context.metrics.registry),
             reference=reference,
             judges=context.judges,
         )
