@@ -23,8 +23,9 @@ CHART_SETS_ON_CONTROLLER = frozenset(
 CHART_SETS_ON_ENGINE = frozenset(
     {
         "advertise_url", "cluster_secret", "controller_url", "cpu_slots", "drain_timeout_seconds",
-        "dtype", "engine_build_label", "engine_dir", "engine_id", "engine_port", "fleet", "gpu_slots",
-        "host", "leave_seconds", "max_model_len", "max_rank", "metrics_token", "model", "profile",
+        "dtype", "engine_build_label", "engine_dir", "engine_id", "engine_port", "fleet",
+        "gpu_slots", "host", "leave_seconds", "max_model_len", "max_rank", "metrics_token",
+        "model", "profile",
     }
 )  # fmt: skip
 """The same of the engine; those of the profile are given there alone."""

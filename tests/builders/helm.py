@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from bench.kubelet.chart import CHART, programs
+from serving.engine.profile import EngineProfile, parse_profile
 
 Json = dict[str, Any]
 
@@ -27,6 +28,8 @@ GIVEN_SECRETS: Json = {
     "referenceToken": "a-reference-token-of-tests",
 }
 """Instead of generated ones, so that two renderings are the same."""
+POSTGRES: Json = {"database": {"existingSecret": {"name": "registry"}}}
+BUCKET: Json = {"store": {"type": "s3", "url": "s3://adapters/fleet", "existingSecret": "bucket"}}
 
 
 class HelmRefused(Exception):
@@ -125,3 +128,41 @@ def container_of(workload: Json) -> Json:
 def environment_of(container: Json) -> dict[str, Any]:
     """Variable -> plain value, or what it is taken from."""
     return {item["name"]: item.get("value", item.get("valueFrom")) for item in container["env"]}
+
+
+def controller(objects: list[Json]) -> Json:
+    """The controller's Deployment of the release `loraplane`."""
+    return object_named(objects, "Deployment", "loraplane-controller")
+
+
+def engine(objects: list[Json]) -> Json:
+    """The engines' StatefulSet of the release `loraplane`."""
+    return object_named(objects, "StatefulSet", "loraplane-engine")
+
+
+def pod_of(workload: Json) -> Json:
+    """The pod that a workload makes."""
+    return dict(workload["spec"]["template"]["spec"])
+
+
+def volume(workload: Json, name: str) -> Json:
+    """A volume of a workload's pod."""
+    (found,) = [item for item in pod_of(workload)["volumes"] if item["name"] == name]
+    return dict(found)
+
+
+def profile_of(objects: list[Json]) -> EngineProfile:
+    """The engine profile that the release `loraplane` mounts, as engines read it."""
+    config = object_named(objects, "ConfigMap", "loraplane-engine-profile")
+    return parse_profile(yaml.safe_load(config["data"]["profile.yaml"]))
+
+
+def job_of(objects: list[Json]) -> Json:
+    """The template of the reference's Job."""
+    config = object_named(objects, "ConfigMap", "loraplane-reference-job")
+    return dict(yaml.safe_load(config["data"]["job.yaml"]))
+
+
+def plain(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Variables with values of their own, as a process would find them."""
+    return {name: value for name, value in environment.items() if isinstance(value, str)}

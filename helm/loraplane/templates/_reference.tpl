@@ -6,6 +6,8 @@
 apiVersion: batch/v1
 kind: Job
 metadata:
+  # The controller adds a mark of the template: Jobs of two templates are two.
+  name: {{ include "loraplane.fullname" . }}-reference
   labels:
     {{- include "loraplane.labels" $me | nindent 4 }}
 spec:
