@@ -203,6 +203,18 @@ class ControllerSettings(_FromEnvironment):
         "auto",
         "Whether hot adapters are kept in their slots on purpose: auto or off. Holds until `loraplane capacity residency` says otherwise.",
     )
+    source_folders: str = _setting(
+        "",
+        "Folders, separated by `:`, below which the source of a LoraAdapter may be a `file:///` URI. Empty: none.",
+    )
+    source_poll_seconds: float = _setting(
+        300.0,
+        "How often the source of a LoraAdapter is asked whether it has changed, in seconds.",
+    )
+    lora_adapter_selector: str = _setting(
+        "",
+        "Label selector of the LoraAdapters that this fleet follows. Empty: all of its namespace; two fleets in one namespace need one each.",
+    )
     deployment_key: str | None = _setting(
         None,
         "Bearer key for the standalone deployments that policies with runner: openai name.",
@@ -213,6 +225,16 @@ class ControllerSettings(_FromEnvironment):
         "Command that serves merged weights, for policies with runner: merged; {model}, {port} and {name} are filled in.",
     )
     log_level: str = _setting("info", "debug, info, warning or error.")
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether engines of a new kind wait for the gate."""
+        return self.upgrade == "gate"
+
+    @property
+    def folders_of_sources(self) -> tuple[Path, ...]:
+        """The folders of `source_folders`."""
+        return tuple(Path(text) for text in self.source_folders.split(":") if text)
 
 
 @dataclass(frozen=True, kw_only=True)

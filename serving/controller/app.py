@@ -21,6 +21,7 @@ from serving.controller.capacity.board import CapacityBoard
 from serving.controller.capacity.observer import CapacityObserver
 from serving.controller.capacity.residency import RESIDENCY_SECONDS, ResidencyKeeper
 from serving.controller.capacity.trace_client import TraceClient
+from serving.controller.clearance import MODES
 from serving.controller.contamination_check import ContaminationCheck
 from serving.controller.context import ControllerContext, database_url, secrets_of, store_url
 from serving.controller.judges_file import load_judges
@@ -76,11 +77,15 @@ def build_context(
     Raises:
         BaseModelError: the model's folder cannot be read.
         StoreUnavailable: the store's URL cannot be opened.
-        SettingInvalid: the file of judges cannot be read, or an unknown residency mode.
+        SettingInvalid: the file of judges cannot be read, or an unknown residency or upgrade mode.
     """
     if settings.residency_mode not in ("auto", "off"):
         raise SettingInvalid(
             name="LORAPLANE_RESIDENCY_MODE", value=settings.residency_mode, wanted="auto or off"
+        )
+    if settings.upgrade not in MODES:
+        raise SettingInvalid(
+            name="LORAPLANE_UPGRADE", value=settings.upgrade, wanted=" or ".join(MODES)
         )
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     cluster_secret, admin_token = secrets_of(settings)

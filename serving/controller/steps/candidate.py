@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from adapters.errors import ArtifactNotFound, DigestMismatch
@@ -27,7 +27,9 @@ from serving.controller.gate_client import (
 )
 from serving.controller.gate_pace import Pace
 from serving.controller.lifecycle import State
+from serving.controller.registry.fleet import ObservedEngine
 from serving.controller.registry.tables import VersionRow
+from serving.controller.staleness import Proof, kind_of
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.observation import EngineFailure, Observation, observe_version
 from serving.controller.steps.stages import Stages
@@ -66,11 +68,11 @@ class Served:
 
 
 async def wait_for_candidate(
-    context: StepContext, row: VersionRow, stages: Stages, *, build: str | None = None
+    context: StepContext, row: VersionRow, stages: Stages, *, kind: Proof | None = None
 ) -> EngineReport:
     """The report of a ready engine that has proven the candidate, once there is one.
 
-    `build`: only engines of this build count.
+    `kind`: only engines of this kind count, and one that waits for the gate is as good.
 
     Raises:
         CandidateRefused: every ready engine failed to load it, or none had a result in gate time.
@@ -78,7 +80,7 @@ async def wait_for_candidate(
     """
     with_engine = without_engine = 0.0
     while True:
-        seen = await _observe(context, row, build)
+        seen = await _observe(context, row, kind)
         if seen.proven:
             return seen.proven[0]
         if seen.failed and not seen.pending:
@@ -103,7 +105,7 @@ async def ask_candidate(
     stages: Stages,
     *,
     policy: GatePolicy,
-    build: str | None = None,
+    kind: Proof | None = None,
 ) -> Served:
     """Every prompt, `policy.repeats` times, mixed with the base and other live adapters.
 
@@ -117,7 +119,7 @@ async def ask_candidate(
     ask = _Ask(row.id, stage="candidate", repeats=policy.repeats, seed=policy.seed)
     refusals = unreachable = 0
     while True:
-        engine = await wait_for_candidate(context, row, stages, build=build)
+        engine = await wait_for_candidate(context, row, stages, kind=kind)
         try:
             return Served(engine, await _answers(context, ask, prompts, stages, engine=engine))
         except AnswerNotFinite as exc:
@@ -188,15 +190,49 @@ async def _answers(
     return _to_candidate_answers(answers, asked)
 
 
-async def _observe(context: StepContext, row: VersionRow, build: str | None) -> Observation:
-    engines = await context.repository.fleet.engines()
+async def _observe(context: StepContext, row: VersionRow, kind: Proof | None) -> Observation:
+    engines = await measurable(context, kind)
+    seen = _look(context, row, engines, with_waiting=kind is not None)
+    if seen.has_ready_engine or kind is not None:
+        return seen
+    # While the base changes, tenants are served by engines that this gate cannot measure on.
+    return _look(context, row, engines, with_waiting=True)
+
+
+def _look(
+    context: StepContext,
+    row: VersionRow,
+    engines: Sequence[ObservedEngine],
+    *,
+    with_waiting: bool,
+) -> Observation:
     return observe_version(
-        [engine for engine in engines if build in (None, engine.report.build)],
+        engines,
         row.id,
         attempt=row.attempt,
         now=context.clock(),
         timeout_seconds=context.settings.engine_timeout_seconds,
+        with_waiting=with_waiting,
     )
+
+
+async def measurable(context: StepContext, kind: Proof | None) -> list[ObservedEngine]:
+    """Engines of this kind; without one, those that the gate's own base and number type suit.
+
+    Engines of another number type alone are left in: the gate then says that they differ.
+    """
+    engines = await context.repository.fleet.engines()
+    own_base = "" if context.card is None else context.card.revision
+    kinds = {e.report.engine_id: kind_of(e.report, own_base=own_base) for e in engines}
+    if not context.settings.is_gated:
+        if kind is None:
+            return engines
+        kinds = {name: replace(k, base_revision=own_base) for name, k in kinds.items()}
+    if kind is not None:
+        return [e for e in engines if kinds[e.report.engine_id] == kind]
+    same_base = [e for e in engines if kinds[e.report.engine_id].base_revision == own_base]
+    same = [e for e in same_base if e.report.dtype == context.dtype]
+    return same or same_base
 
 
 def _refusal(failed: Sequence[EngineFailure]) -> CandidateRefused:

@@ -30,6 +30,7 @@ from adapters.parity.task_measure import TaskInputs
 from serving.contract import EngineReport, VersionState
 from serving.controller.lifecycle import State
 from serving.controller.registry.tables import VersionRow
+from serving.controller.staleness import Proof
 from serving.controller.steps.asked import Asked
 from serving.controller.steps.candidate import (
     CandidateRefused,
@@ -50,9 +51,9 @@ _FLOOR_FORMAT = 2
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """A measurement of a version in service, on engines of one build."""
+    """A measurement of a version in service, on engines of one kind."""
 
-    build: str
+    kind: Proof
     number: int
     """Keeps its results apart from those of other measurements of the same attempt."""
 
@@ -204,16 +205,16 @@ async def _candidate(context: StepContext, case: Case, stages: Stages) -> Served
     parts = case.parts(
         version=row.id, attempt=row.attempt, repeats=policy.repeats, seed=policy.seed
     )
-    build = None
+    kind = None
     if case.recheck is not None:
-        build, parts = case.recheck.build, {**parts, "recheck": case.recheck.number}
+        kind, parts = case.recheck.kind, {**parts, "recheck": case.recheck.number}
     if not await stages.has("candidate", parts, Served):
-        await stages.run("load", lambda: wait_for_candidate(context, row, stages, build=build))
+        await stages.run("load", lambda: wait_for_candidate(context, row, stages, kind=kind))
     return await stages.once(
         "candidate",
         parts,
         Served,
-        lambda: ask_candidate(context, row, case.alone.prompts, stages, policy=policy, build=build),
+        lambda: ask_candidate(context, row, case.alone.prompts, stages, policy=policy, kind=kind),
         is_for_all=False,
     )
 

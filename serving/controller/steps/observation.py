@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.contract import EngineReport, VersionReport, VersionState
+from serving.controller.clearance import is_waiting
 from serving.controller.registry.fleet import ObservedEngine
 
 _BAD = frozenset({VersionState.FAILED, VersionState.QUARANTINED})
@@ -63,8 +64,12 @@ def observe_version(
     now: float,
     timeout_seconds: float,
     revision: int = 0,
+    with_waiting: bool = False,
 ) -> Observation:
-    """Sort engines by what they last said of version `name` in this `attempt` or a later one."""
+    """Sort engines by what they last said of version `name` in this `attempt` or a later one.
+
+    `with_waiting`: one that waits for the gate, and answers nobody else, is as good as ready.
+    """
     proven: list[EngineReport] = []
     failed: list[EngineFailure] = []
     pending: list[str] = []
@@ -79,7 +84,7 @@ def observe_version(
             continue
         holding += [report.engine_id] if found else []
         behind += [report.engine_id] if report.revision < revision else []
-        if not report.is_ready:
+        if not (report.is_ready or (with_waiting and is_waiting(report))):
             continue
         if found is None or found.attempt < attempt:
             pending.append(report.engine_id)

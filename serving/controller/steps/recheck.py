@@ -1,27 +1,25 @@
 """Re-checks: a version in service is measured again when the fleet runs what no proof covers.
 
 The version stays where it is and goes on answering. Pushes come first: nothing is measured again
-while a version waits for its first proof.
+while a version waits for its first proof, but what is about to go live on a second kind of engine.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 import msgspec
 
 from adapters.parity.policy import OnRecheckFail
 from adapters.parity.report import give_up_report
 from adapters.parity.verdict import Verdict, VerdictKind
-from serving.contract import VersionState
 from serving.controller import lifecycle
 from serving.controller.lifecycle import State
 from serving.controller.policies import resolve_policy
-from serving.controller.registry.fleet import ObservedEngine
 from serving.controller.registry.rechecks import RecheckResult
 from serving.controller.registry.tables import VersionRow
-from serving.controller.staleness import Proof, StaleReason, find_stale, running_now
+from serving.controller.staleness import StaleReason, find_stale
+from serving.controller.steps.clearance import keep_clearances, wanted
 from serving.controller.steps.conclude import Evaluated, Judged, judge_evaluation
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.evaluate import try_to_measure
@@ -29,19 +27,20 @@ from serving.controller.steps.lease import Lease
 from serving.controller.steps.measuring import Recheck
 from serving.controller.steps.outcome import Done, Outcome
 
-_SETTLED = frozenset({VersionState.PROVEN, VersionState.FAILED, VersionState.QUARANTINED})
-
 
 async def claim_recheck(
     context: StepContext, *, owner: str, lease_seconds: float
 ) -> VersionRow | None:
     """Lease a version in service that must be measured again; None: none must, or not now."""
-    if context.card is None or await _is_busy(context, lease_seconds):
+    await keep_clearances(context)
+    if context.card is None:
         return None
-    rechecks = context.repository.rechecks
-    for running, settled in (await _settled_by_running(context)).items():
-        for version_id in await rechecks.due(running):
-            if version_id not in settled:
+    rechecks, is_busy = context.repository.rechecks, await _is_busy(context, lease_seconds)
+    for want in await wanted(context):
+        if is_busy and State.STAGING not in want.states:
+            continue
+        for version_id in await rechecks.due(want.kind, states=want.states):
+            if version_id not in want.settled:
                 continue
             row = await rechecks.claim(version_id, lease_seconds=lease_seconds, owner=owner)
             if row is not None:
@@ -52,17 +51,15 @@ async def claim_recheck(
 async def recheck(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
     """Measure, and keep report, verdict and audit row; no move but the policy's rollback."""
     proofs = await context.repository.rechecks.proofs(row.id)
-    running = [
-        proof
-        for proof, settled in (await _settled_by_running(context)).items()
-        if row.id in settled
-    ]
-    reason = find_stale(proofs, running)
+    # One by one: the first is the most urgent.
+    wants = [want.kind for want in await wanted(context) if want.suits(row)]
+    stale = (find_stale(proofs, [kind]) for kind in wants)
+    reason = next((found for found in stale if found is not None), None)
     if reason is None:
         await context.repository.rechecks.put_off(row.id, lease.token, None)
         return Done()
     known = row.recheck or {}
-    what = Recheck(reason.now.engine_build, number=int(known.get("number") or 0) + 1)
+    what = Recheck(reason.now, number=int(known.get("number") or 0) + 1)
     found = await try_to_measure(
         context, row, lease, n_tries=int(known.get("n_tries") or 0), recheck=what
     )
@@ -104,27 +101,3 @@ async def _is_busy(context: StepContext, lease_seconds: float) -> bool:
     due_at = await context.repository.work.next_due_at((State.VALIDATING, State.EVALUATING))
     # One that somebody works on looks due when its lease ends.
     return due_at is not None and due_at <= context.clock() + lease_seconds
-
-
-async def _settled_by_running(context: StepContext) -> Mapping[Proof, frozenset[str]]:
-    """What ready engines run, and the versions that those engines are through with loading."""
-    if context.card is None:
-        return {}
-    engines = await context.repository.fleet.engines()
-    kinds = running_now(
-        engines,
-        base_revision=context.card.revision,
-        now=context.clock(),
-        timeout_seconds=context.settings.engine_timeout_seconds,
-    )
-    return {kind: _settled_on(engines, kind) for kind in kinds}
-
-
-def _settled_on(engines: list[ObservedEngine], kind: Proof) -> frozenset[str]:
-    return frozenset(
-        item.name
-        for engine in engines
-        if (engine.report.build, engine.report.dtype) == (kind.engine_build, kind.dtype)
-        for item in engine.report.versions
-        if item.state in _SETTLED
-    )

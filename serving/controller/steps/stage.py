@@ -2,6 +2,7 @@
 
 The alias, the old target's state and the revision change in one transaction. An engine that could
 not prove the version blocks the switch and is named; the present version goes on serving meanwhile.
+With `upgrade: gate` the version has a PASS on each kind of engine that it meets, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 from serving.controller.lifecycle import Event
 from serving.controller.registry.moves import Move
 from serving.controller.registry.tables import VersionRow
+from serving.controller.staleness import Proof
+from serving.controller.steps.clearance import unmeasured_or_worse
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.lease import Lease
 from serving.controller.steps.observation import Observation, observe_version
@@ -31,7 +34,16 @@ async def stage(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
         timeout_seconds=context.settings.engine_timeout_seconds,
     )
     if seen.is_proven_everywhere:
-        return await _promote(context, row, lease, seen)
+        unmeasured, worse = await unmeasured_or_worse(context, row)
+        if worse:
+            return await _withdraw(lease, worse)
+        if not unmeasured:
+            return await _promote(context, row, lease, seen)
+        # Its time does not run meanwhile: the gate measures one version after the other.
+        lease.progress("waiting_for_gate", 0, len(unmeasured))
+        await lease.apply(keep_lease=True)
+        kinds = [kind.to_json() for kind in unmeasured]
+        return Retry("waiting_for_gate", after_seconds=_LOOK_SECONDS_MAX, detail={"kinds": kinds})
     since = _ready_since(row, seen, now)
     lease.progress(
         "staging",
@@ -63,6 +75,17 @@ async def _hold(lease: Lease, seen: Observation) -> Outcome:
     # Back to what the verdict says, out of the snapshot: a person promotes again, or retires it.
     error: dict[str, Any] = {"code": "stage_timeout", "blocked": _code(seen), **_evidence(seen)}
     move = Move(event=Event.WITHDRAW, reason="stage_timeout", evidence=error)
+    await lease.apply(move=move, error=error)
+    return Done()
+
+
+async def _withdraw(lease: Lease, worse: list[Proof]) -> Outcome:
+    error: dict[str, Any] = {
+        "code": "gate_not_passed",
+        "detail": f"no PASS on {', '.join(kind.engine_build for kind in worse)}",
+        "kinds": [kind.to_json() for kind in worse],
+    }
+    move = Move(event=Event.WITHDRAW, reason="gate_not_passed", evidence=error)
     await lease.apply(move=move, error=error)
     return Done()
 
