@@ -50,6 +50,7 @@ _CLIENT: dict[str, Any] = {
     "timeout": timedelta(minutes=30),
 }
 _QUERY = re.compile(r"\?[^\s\"')]*")
+_DURATION = re.compile(r" (in|after|elapsed:?) [0-9.]+ ?(ns|µs|us|ms|s)\b")
 _MAX_REASON = 300
 
 
@@ -221,7 +222,9 @@ class _RemotePlace:
         return SourceUnreachable(uri=self._uri, reason=self._redacted(exc))
 
     def _redacted(self, exc: Exception) -> str:
-        text = _QUERY.sub("?...", f"{type(exc).__name__}: {exc}")
+        # The first line alone and no durations, so that the same trouble has the same words.
+        said = _DURATION.sub("", str(exc).partition("\n")[0])
+        text = _QUERY.sub("?...", f"{type(exc).__name__}: {said}")
         for secret in self._secrets:
             if secret:
                 text = text.replace(secret, "***")

@@ -36,6 +36,8 @@ class Kind:
 
 PODS = Kind("", "v1", "pods", "Pod")
 EVENTS = Kind("", "v1", "events", "Event")
+WRITTEN_EVENTS = Kind("events.k8s.io", "v1", "events", "Event")
+"""The same objects in the newer form, which is the one to write."""
 SECRETS = Kind("", "v1", "secrets", "Secret")
 CONFIG_MAPS = Kind("", "v1", "configmaps", "ConfigMap")
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", "StatefulSet")

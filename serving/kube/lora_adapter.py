@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from adapters.identity import NameError_, parse_adapter_name, parse_tenant_id
+from adapters.errors import NameError_
+from adapters.identity import parse_adapter_name, parse_tenant_id
 from adapters.source_errors import SourceInvalid
 from adapters.source_uri import parse_source_uri
 from serving.controller.lifecycle import State
@@ -241,6 +242,8 @@ class Follow(StrEnum):
     """What a version that existed before shall do; they complete "it shall ..."."""
 
     STAY = "stay"
+    CHANGE = "change"
+    """Before the gate answers, it shall learn how to go on then."""
     REEVALUATE = "reevaluate"
     """The gate shall ask it the suite that is wanted now."""
     PROMOTE = "promote"
@@ -254,6 +257,7 @@ class Known:
 
     state: State
     suite_id: str | None
+    promote: str
     is_new_wish: bool
     """The object has a new generation, or its source other bytes than at the last look."""
     is_other_version: bool
@@ -268,6 +272,10 @@ def plan_known(known: Known, *, promote: str, suite_id: str | None) -> Follow:
     judged = {State.PASSED, State.FAILED, State.INCONCLUSIVE}
     if known.state in judged and suite_id != known.suite_id:
         return Follow.REEVALUATE
+    if known.state in (State.VALIDATING, State.EVALUATING):
+        # A suite is not exchanged under a running evaluation.
+        is_other_suite = known.state is State.VALIDATING and suite_id != known.suite_id
+        return Follow.CHANGE if is_other_suite or promote != known.promote else Follow.STAY
     if promote != "auto" or not known.is_new_wish:
         return Follow.STAY
     if known.state is State.PASSED:

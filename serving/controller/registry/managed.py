@@ -6,15 +6,17 @@ only in the object. Who the objects are (Kubernetes resources) is not known here
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
+from sqlalchemy.orm import defer
 
 from serving.controller.lifecycle import Event, State
 from serving.controller.registry import moves
 from serving.controller.registry.moves import Move
 from serving.controller.registry.tables import ManagedRow, VersionRow
-from serving.controller.registry.transactions import Sessions, Unit
+from serving.controller.registry.transactions import MAX_KEYS, Sessions, Unit
 from serving.controller.registry.versions import Upload, acknowledge_upload, reevaluate_version
 
 _UNJUDGED = frozenset({State.VALIDATING, State.EVALUATING})
@@ -66,17 +68,30 @@ class Managed:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
-    async def all(self) -> list[ManagedAdapter]:
-        """Every managed adapter."""
+    async def all(self, *, keys: Collection[tuple[str, str]] | None = None) -> list[ManagedAdapter]:
+        """Every managed adapter; `keys`: of these (tenant, adapter), and maybe others."""
+        query = select(ManagedRow)
+        if keys is not None and len(keys) <= MAX_KEYS:
+            query = query.where(tuple_(ManagedRow.tenant_id, ManagedRow.adapter).in_(keys))
         async with self._sessions.read() as session:
-            rows = (await session.execute(select(ManagedRow))).scalars()
-            return [_managed(row) for row in rows]
+            return [_managed(row) for row in (await session.execute(query)).scalars()]
 
     async def find(self, tenant: str, adapter: str) -> ManagedAdapter | None:
         """One managed adapter; None: nothing manages it."""
         async with self._sessions.read() as session:
             row = await session.get(ManagedRow, (tenant, adapter))
             return None if row is None else _managed(row)
+
+    async def versions(self, ids: Sequence[str]) -> list[VersionRow]:
+        """Versions by id, without their files and load probes, which are large."""
+        large = (VersionRow.files, VersionRow.probe, VersionRow.probes)
+        query = select(VersionRow).options(*(defer(item, raiseload=True) for item in large))
+        found: list[VersionRow] = []
+        async with self._sessions.read() as session:
+            for start in range(0, len(ids), MAX_KEYS):
+                part = query.where(VersionRow.id.in_(ids[start : start + MAX_KEYS]))
+                found += (await session.execute(part)).scalars()
+        return found
 
     async def register(
         self, upload: Upload, manager: Manager, found: Found

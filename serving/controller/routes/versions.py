@@ -14,13 +14,13 @@ from adapters.parity.report_page import POLICY, render_page
 from serving.controller.auth import Context, Promoter, Pusher, Reader
 from serving.controller.context import ControllerContext
 from serving.controller.errors import NotFound, RequestInvalid
+from serving.controller.promotion import promote_version
 from serving.controller.registry.moves import version_id
 from serving.controller.registry.tables import GateReportRow, VersionRow
 from serving.controller.registry.versions import Upload
 from serving.controller.routes import version_events
 from serving.controller.routes.bounded import BoundedRoute
 from serving.controller.schemas import PromoteIn, ReasonIn, VersionOut
-from serving.controller.staleness import find_stale, running_now
 from serving.controller.uploads import Uploads
 
 PREFIX = "/v1/tenants/{tenant}/adapters/{adapter}/versions"
@@ -210,28 +210,13 @@ async def promote(
     A version that has passed on an engine build, base or number type that the fleet no longer runs
     goes through the gate again first, and on by itself after PASS.
     """
-    row = await context.repository.versions.promote(
+    row = await promote_version(
+        context,
         version_id(tenant, adapter, number),
         actor=caller.actor,
         override_reason=body.override_reason if body else None,
-        stale=await _stale(context, version_id(tenant, adapter, number)),
     )
-    context.hint()
     return VersionOut.of(row)
-
-
-async def _stale(context: ControllerContext, name: str) -> dict[str, Any] | None:
-    """Why the version's proof does not cover what ready engines run; None: it does."""
-    if context.card is None:
-        return None
-    running = running_now(
-        await context.repository.fleet.engines(),
-        base_revision=context.card.revision,
-        now=context.clock(),
-        timeout_seconds=context.settings.engine_timeout_seconds,
-    )
-    reason = find_stale(await context.repository.rechecks.proofs(name), running)
-    return None if reason is None else reason.to_json()
 
 
 @router.post("/{number}/retire")
