@@ -6,7 +6,7 @@ on it than what the version went live with, and then it stays cleared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -96,12 +96,3 @@ def why_not_measurable(kind: Proof, *, own_base: str) -> str | None:
 def is_waiting(report: EngineReport) -> bool:
     """Whether this engine could serve and waits for its kind to be cleared."""
     return report.waits_for_gate and not report.is_ready and not report.stopping
-
-
-def explain_blockers(found: Sequence[Standing]) -> Mapping[str, Any]:
-    """The blockers as the API tells them: the first few, and how many there are."""
-    return {
-        "n_blocking": len(found),
-        "n_unmeasured": sum(item.found is None for item in found),
-        "blocked_by": [item.to_json() for item in found[:MAX_BLOCKERS]],
-    }

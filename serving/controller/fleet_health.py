@@ -23,7 +23,7 @@ UNDER_WAY = frozenset({State.VALIDATING, State.EVALUATING, State.STAGING})
 REFUSED = frozenset({State.REJECTED, State.FAILED, State.INCONCLUSIVE})
 _OUT = (VersionState.FAILED, VersionState.QUARANTINED)
 
-EngineState = Literal["ready", "starting", "unreachable"]
+EngineState = Literal["ready", "starting", "waiting_for_gate", "stopping", "unreachable"]
 TroubleKind = Literal["out", "refused", "under_way"]
 _ORDER: tuple[TroubleKind, ...] = ("out", "refused", "under_way")
 
@@ -51,6 +51,8 @@ class EngineHealth(BaseModel):
     hot: dict[str, int]
     unhooked: dict[str, str]
     """Measurements that this engine's vLLM does not give, and why."""
+    waits_for: str | None = None
+    """What the gate still has to measure before tenants reach it."""
 
 
 class Trouble(BaseModel):
@@ -84,7 +86,13 @@ class FleetHealth(BaseModel):
     """At most `MAX_TROUBLES`: out on an engine, refused lately, under way; newest first in each."""
 
 
-def describe_engine(engine: ObservedEngine, *, state: EngineState, revision: int) -> EngineHealth:
+def describe_engine(
+    engine: ObservedEngine,
+    *,
+    state: EngineState,
+    revision: int,
+    waits_for: str | None = None,
+) -> EngineHealth:
     """One engine's line; `revision` is the snapshot's present one."""
     report = engine.report
     states = [item.state for item in report.versions]
@@ -105,6 +113,7 @@ def describe_engine(engine: ObservedEngine, *, state: EngineState, revision: int
         n_out=sum(states.count(out) for out in _OUT),
         hot=report.hot,
         unhooked=report.unhooked,
+        waits_for=waits_for,
     )
 
 

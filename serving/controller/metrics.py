@@ -26,7 +26,8 @@ class ControllerMetrics:
         )
         self._engines = Gauge(
             "loraplane_engines",
-            "Engines that are ready, starting (reporting, not ready) or unreachable.",
+            "Engines that are ready, starting (reporting, not ready), waiting_for_gate, stopping "
+            "or unreachable.",
             ["state"],
             registry=self.registry,
         )

@@ -11,6 +11,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from adapters.parity.policy import ResolvedPolicy
 from serving.contract import VersionReport
 from serving.controller.auth import DEFAULT_SCOPES, Scope
+from serving.controller.fleet_health import EngineState
+from serving.controller.gate_wait import GateWait
 from serving.controller.lifecycle import State, Verdict, allowed_events
 from serving.controller.registry.fleet import ObservedEngine
 from serving.controller.registry.tables import (
@@ -308,9 +310,17 @@ class EngineOut(BaseModel):
     """One engine and the last that it reported."""
 
     id: str
-    state: Literal["ready", "starting", "unreachable"]
+    state: EngineState
     seen_at: float
     report: dict[str, Any]
+    gate: GateWait | None = None
+    """What the gate has to measure before tenants reach it; null: it does not wait for that."""
+
+
+class ClearIn(_In):
+    """Why an engine's kind may answer tenants without the gate's word; kept in the audit."""
+
+    reason: Reason
 
 
 class EngineList(BaseModel):

@@ -7,7 +7,7 @@ export const TONE = {
   live: "good", ready: "good", passed: "good", proven: "good", PASS: "good",
   rejected: "bad", failed: "bad", FAIL: "bad", unreachable: "bad", quarantined: "bad",
   inconclusive: "open", INCONCLUSIVE: "open", validating: "open", evaluating: "open",
-  staging: "open", starting: "open",
+  staging: "open", starting: "open", waiting_for_gate: "open", stopping: "open",
 };
 
 export const section = byId("fleet");
@@ -18,7 +18,10 @@ function slots(used, all) {
 
 const ENGINE_COLUMNS = [
   { title: "engine", isHead: true, text: (row) => row.id },
-  { title: "state", kind: "state", text: (row) => row.state, className: (row) => TONE[row.state] },
+  {
+    title: "state", kind: "state", text: (row) => row.state.replaceAll("_", " "),
+    className: (row) => TONE[row.state], hint: (row) => row.waits_for ?? "",
+  },
   { title: "revision", kind: "number", text: (row) => count(row.revision) },
   {
     title: "behind", kind: "number", text: (row) => count(row.lag),
@@ -125,13 +128,16 @@ export async function refresh() {
   setText(byId("troubles").caption, left === 0
     ? "Versions that wait, were refused, or are out on an engine"
     : `The first ${count(troubles.length)} of ${count(fleet.n_troubles)} versions in trouble`);
-  showUnhooked(engines);
+  showWarnings(engines);
 }
 
-// An engine whose vLLM is not the one that was expected counts less; that must be seen.
-function showUnhooked(engines) {
+// An engine whose vLLM is not the one that was expected counts less, and one of a new build may wait
+// for a person; that must be seen.
+function showWarnings(engines) {
   const texts = engines.flatMap((engine) => Object.entries(engine.unhooked)
     .map(([hook, why]) => `${engine.id} does not measure ${hook}: ${why}`));
+  texts.push(...engines.filter((engine) => engine.waits_for)
+    .map((engine) => `${engine.id} waits for the gate: ${engine.waits_for}`));
   let list = section.querySelector("ul.warnings");
   if (list === null) {
     if (texts.length === 0) return;

@@ -14,6 +14,7 @@ from serving.controller.fleet_health import (
     describe_engine,
     find_troubles,
 )
+from serving.controller.gate_wait import GateWait, find_gate_waits
 from serving.controller.routes.engines import engine_state
 
 router = APIRouter(prefix="/v1", tags=["engines"])
@@ -32,6 +33,7 @@ async def show_fleet(request: Request, context: Context, _caller: Admin) -> Flee
         if state != "unreachable"
     ]
     rows = await repository.versions.all(states=UNDER_WAY | REFUSED)
+    waits = await find_gate_waits(context, engines)
     now = context.clock()
     troubles = find_troubles(rows, reachable, now=now)
     shown = troubles[:MAX_TROUBLES]
@@ -44,10 +46,19 @@ async def show_fleet(request: Request, context: Context, _caller: Admin) -> Flee
         reasons=[] if is_running else ["loop_stopped"],
         revision=revision,
         engines=[
-            describe_engine(engine, state=state, revision=revision)
+            describe_engine(
+                engine,
+                state=state,
+                revision=revision,
+                waits_for=_in_words(waits.get(engine.report.engine_id)),
+            )
             for engine, state in zip(engines, states, strict=True)
         ],
         versions=await repository.versions.count_by_state(),
         n_troubles=len(troubles),
         troubles=shown,
     )
+
+
+def _in_words(wait: GateWait | None) -> str | None:
+    return None if wait is None else wait.in_words

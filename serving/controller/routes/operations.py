@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -11,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from serving.contract import EngineReport, VersionState
 from serving.controller.auth import Context
 from serving.controller.errors import RegistryUnavailable
-from serving.controller.fleet_health import UNDER_WAY
+from serving.controller.fleet_health import UNDER_WAY, EngineState
 from serving.controller.routes.capacity import board_of
 from serving.controller.routes.engines import engine_state
 
@@ -47,7 +48,7 @@ async def metrics(request: Request, context: Context) -> Response:
         age_seconds=await repository.versions.oldest_seconds(UNDER_WAY),
     )
     engines = await repository.fleet.engines()
-    states = Counter({"ready": 0, "starting": 0, "unreachable": 0})
+    states = Counter(dict.fromkeys(get_args(EngineState), 0))
     states.update(engine_state(engine, context) for engine in engines)
     revision = await repository.fleet.revision()
     reports = [e.report for e in engines if engine_state(e, context) != "unreachable"]
