@@ -238,6 +238,36 @@ class ControllerSettings(_FromEnvironment):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KubernetesSettings(_FromEnvironment):
+    """Settings of `loraplane controller` in a Kubernetes cluster, beside `ControllerSettings`."""
+
+    kubernetes: bool = _setting(
+        False,
+        "Whether this controller is one of several in a cluster, which choose a leader by a Lease and follow LoraAdapters.",
+    )
+    namespace: str | None = _setting(
+        None, "Namespace of all that it reads and writes (default: the pod's own)."
+    )
+    pod_name: str | None = _setting(
+        None, "Name of this pod, for the Lease and Events (default: the host's name)."
+    )
+    lease_name: str = _setting("loraplane-controller", "Name of the Lease; one for each fleet.")
+    kubeconfig: Path | None = _setting(
+        None, "Way to the API server from outside of a pod (default: the pod's service account)."
+    )
+    engine_statefulset: str | None = _setting(None, "Name of the engines' StatefulSet.")
+    engine_selector: str | None = _setting(
+        None, "Label selector of the engines' pods; unset: pods are not watched."
+    )
+    lora_adapters: bool = _setting(True, "Whether LoraAdapters of the namespace are followed.")
+    reference_runner: str = _setting(
+        "process",
+        "Where the gate's standalone side runs: `process` (beside the controller) or `job` (a Job of its own).",
+    )
+    reference_job: Path | None = _setting(None, "File with that Job's template.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineSettings(_FromEnvironment):
     """Settings of `loraplane engine` that are not in the engine profile."""
 

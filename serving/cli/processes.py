@@ -81,7 +81,11 @@ def controller() -> None:
     """Run one controller; its settings are environment variables, see docs/settings.md."""
     import sys
 
-    os.execv(sys.executable, [sys.executable, "-m", "serving.controller"])  # noqa: S606
+    from serving.settings import KubernetesSettings
+
+    is_in_cluster = KubernetesSettings.from_environment().kubernetes
+    module = "serving.kube" if is_in_cluster else "serving.controller"
+    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606
 
 
 def engine(

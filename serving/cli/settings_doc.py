@@ -19,7 +19,7 @@ import typer
 
 from serving.cli.main import app
 from serving.engine.profile import EngineProfile
-from serving.settings import ControllerSettings, EngineSettings
+from serving.settings import ControllerSettings, EngineSettings, KubernetesSettings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 
@@ -36,6 +36,10 @@ controller find it by `LORAPLANE_URL` and `LORAPLANE_TOKEN`.
 def render() -> str:
     """The whole page."""
     controller = "`loraplane controller`, and the controller in `loraplane up`."
+    cluster = (
+        "`loraplane controller` in a cluster, besides the settings above. The chart sets these; "
+        "so does nobody on a single machine."
+    )
     engine = (
         "`loraplane engine`: where it is, whom it reports to, and the profile's main fields. "
         "`loraplane up` sets most of these for the engines that it starts."
@@ -47,6 +51,7 @@ def render() -> str:
     return (
         _HEAD
         + _section("Controller", controller, _variables(ControllerSettings))
+        + _section("Controller on Kubernetes", cluster, _variables(KubernetesSettings))
         + _section("Engine", engine, _variables(EngineSettings))
         + _section("Engine profile", profile, _profile_fields(EngineProfile))
         + _options_section()
@@ -67,7 +72,7 @@ def _options_section() -> str:
 def _option_rows() -> list[str]:
     settings = {
         f"LORAPLANE_{item.name.upper()}"
-        for owner in (ControllerSettings, EngineSettings)
+        for owner in (ControllerSettings, KubernetesSettings, EngineSettings)
         for item in dataclasses.fields(owner)
     }
     verbs: dict[tuple[str, str], list[str]] = {}

@@ -10,6 +10,7 @@ import uvicorn
 
 from serving.controller.app import create_app
 from serving.controller.context import ControllerContext
+from serving.controller.surroundings import OpenSurroundings, alone
 from serving.settings import ControllerSettings
 
 _DRAIN_SECONDS = 10
@@ -29,15 +30,15 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: ControllerSettings) -> None:
-    """Run until SIGINT or SIGTERM.
+def serve(settings: ControllerSettings, *, surroundings: OpenSurroundings = alone) -> None:
+    """Run until SIGINT or SIGTERM; by default as the only controller, on a machine of its own.
 
     Raises:
         BaseModelError, StoreUnavailable, SettingInvalid: the settings name something that cannot
             be opened.
     """
     _configure_log(settings.log_level)
-    app = create_app(settings)
+    app = create_app(settings, surroundings=surroundings)
     config = uvicorn.Config(
         app,
         host=settings.host,
