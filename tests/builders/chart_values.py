@@ -101,7 +101,7 @@ COMBINATIONS: dict[str, Json] = {
         "engine": {"serviceAccount": {"create": False, "name": "default"}},
     },
     "LoraAdapters with some Secrets, and the probe alone": {
-        "loraAdapters": {"secretAccess": "names", "secretNames": ["hub", "bucket"]},
+        "loraAdapters": {"secrets": {"access": "names", "names": ["hub", "bucket"]}},
         "upgrade": "probe",
     },
     "neither LoraAdapters nor Jobs": {

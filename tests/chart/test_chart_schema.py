@@ -57,7 +57,7 @@ WRONG_TYPES_AND_NAMES: list[tuple[str, Any, str]] = [
     ("image.pullPolicy", "Sometimes", "at '/image/pullPolicy'"),
     ("podSecurity.runAsUser", 0, "at '/podSecurity/runAsUser': minimum"),
     ("fullnameOverride", "My_Fleet", "at '/fullnameOverride'"),
-    ("loraAdapters.secretAccess", "some", "at '/loraAdapters/secretAccess'"),
+    ("loraAdapters.secrets.access", "some", "at '/loraAdapters/secrets/access'"),
 ]
 
 CONTRADICTIONS: list[tuple[Json, tuple[str, ...]]] = [
@@ -111,7 +111,7 @@ CONTRADICTIONS: list[tuple[Json, tuple[str, ...]]] = [
         {"reference.device": "cuda", "reference.gpu.count": 0},
         ("reference.device is cuda, and reference.gpu.count is 0",),
     ),
-    ({"loraAdapters.secretAccess": "names"}, ("list the Secrets in loraAdapters.secretNames",)),
+    ({"loraAdapters.secrets.access": "names"}, ("list them in loraAdapters.secrets.names",)),
     ({"engine.image.tag": "latest"}, ("engine.image.tag is latest",)),
     (
         {"engine.extraEnv": [{"name": "LORAPLANE_PROFILE", "value": "/x"}]},

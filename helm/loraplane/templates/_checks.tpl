@@ -97,11 +97,13 @@ The schema has said by then that names and types are right.
 {{- if and (eq $r.device "cuda") (eq (int $r.gpu.count) 0) }}
 - reference.device is cuda, and reference.gpu.count is 0: set a count, or reference.device=cpu.
 {{- end }}
-{{- if and (eq $l.secretAccess "names") (not $l.secretNames) }}
-- loraAdapters.secretAccess is names: list the Secrets in loraAdapters.secretNames.
+{{- range $kind, $may := dict "secrets" $l.secrets "configMaps" $l.configMaps }}
+{{- if and (eq $may.access "names") (not $may.names) }}
+- loraAdapters.{{ $kind }}.access is names: list them in loraAdapters.{{ $kind }}.names.
 {{- end }}
-{{- if and $l.secretNames (ne $l.secretAccess "names") }}
-- loraAdapters.secretNames is only for loraAdapters.secretAccess=names, which is {{ $l.secretAccess }}.
+{{- if and $may.names (ne $may.access "names") }}
+- loraAdapters.{{ $kind }}.names is only for loraAdapters.{{ $kind }}.access=names, which is {{ $may.access }}.
+{{- end }}
 {{- end }}
 {{- end -}}
 
