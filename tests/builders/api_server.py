@@ -68,7 +68,11 @@ class Authority:
     def issue(self, name: str, groups: Sequence[str] = ()) -> tuple[bytes, bytes]:
         """(certificate, key) for a user of these groups, or for the server on loopback."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+        names = [
+            x509.DNSName("localhost"),
+            x509.DNSName("kubernetes.default.svc"),
+            x509.IPAddress(IPv4Address("127.0.0.1")),
+        ]
         purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         certificate = (
             self._builder(_name(name, groups), key)
