@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,6 +34,21 @@ def an_environment(folder: Path, wheel: Path, requirements: Path) -> Path:
     pip(*into, "--only-binary=:all:", "--requirement", str(requirements))
     pip(*into, "--no-index", str(wheel))
     return python
+
+
+def linked_packages(folder: Path, wheel: Path, requirements: Path, *more: str) -> Path:
+    """A folder with exactly these packages, linked from where they are installed, and the wheel."""
+    folder.mkdir()
+    for line in [*requirements.read_text().splitlines(), *more]:
+        if line.startswith("#"):
+            continue
+        found = distribution(line.split("==")[0])
+        for top in {file.parts[0] for file in found.files or () if file.parts[0] != ".."}:
+            if not (folder / top).exists():
+                (folder / top).symlink_to(str(found.locate_file(top)))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
 
 
 def a_bundle(folder: Path, wheel: Path, requirements: Path) -> Path:

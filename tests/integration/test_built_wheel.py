@@ -9,13 +9,20 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.builders.api_server import free_port
-from tests.builders.built_wheel import REPOSITORY, a_built_wheel, a_bundle, an_environment
+from tests.builders.built_wheel import (
+    REPOSITORY,
+    a_built_wheel,
+    a_bundle,
+    an_environment,
+    linked_packages,
+)
 
 REQUIREMENTS = REPOSITORY / "images" / "requirements"
 COPY_PLUGIN = REPOSITORY / "images" / "copy-plugin.sh"
@@ -100,23 +107,11 @@ def test_the_bundle_fits_the_python_of_any_vllm_image(bundle: Path) -> None:
 
 
 def test_the_engine_needs_nothing_of_ours_beside_vllm_but_the_bundle(bundle: Path) -> None:
-    blocked = (
-        "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.split('.')[0] in {CONTROLLER_ONLY!r}:\n"
-        "            raise ModuleNotFoundError(name, name=name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
-        "import importlib\n"
-        f"for module in {ENGINE_MODULES!r}:\n"
-        "    importlib.import_module(module)\n"
-        "import obstore, serving, structlog\n"
-        "print(obstore.__file__, serving.__file__, structlog.__file__)\n"
-    )
+    program = without(CONTROLLER_ONLY, (*ENGINE_MODULES, "obstore", "structlog"))
 
     # This Python's own packages stand for vLLM's: PYTHONPATH goes before them.
     imported = run(
-        [sys.executable, "-P", "-c", blocked], cwd=bundle.parent, env={"PYTHONPATH": str(bundle)}
+        [sys.executable, "-P", "-c", program], cwd=bundle.parent, env={"PYTHONPATH": str(bundle)}
     )
 
     assert imported.returncode == 0, imported.stderr
@@ -156,6 +151,43 @@ def test_the_plugin_image_s_script_makes_a_python_without_us_an_engine(
         "vllm.general_plugins": ["register"],
         "vllm.endpoint_plugins": ["EndpointPlugin"],
     }
+
+
+@pytest.mark.parametrize(
+    ("image", "modules"),
+    [
+        ("controller", ("serving.controller.app", "serving.kube.cluster", "kubernetes.aio.client")),
+        ("evaluator", ("adapters.parity.reference_server", "serving.controller.app", "peft")),
+    ],
+)
+def test_an_image_imports_nothing_that_its_list_lacks(
+    image: str, modules: tuple[str, ...], wheel: Path, tmp_path: Path
+) -> None:
+    more = ["torch"] if image == "evaluator" else []
+    packages = linked_packages(tmp_path / "packages", wheel, REQUIREMENTS / f"{image}.txt", *more)
+
+    # -S: no site-packages but these.
+    imported = run(
+        [sys.executable, "-S", "-P", "-c", f"import {', '.join(modules)}"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(packages)},
+    )
+
+    assert imported.returncode == 0, imported.stderr
+
+
+def without(absent: Sequence[str], modules: Sequence[str]) -> str:
+    """A program that imports modules where other packages cannot be found."""
+    return (
+        "import importlib, sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {tuple(absent)!r}:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"found = [importlib.import_module(module) for module in {tuple(modules)!r}]\n"
+        "print(*[module.__file__ for module in found])\n"
+    )
 
 
 @pytest.mark.slow
