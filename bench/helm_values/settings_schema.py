@@ -13,12 +13,12 @@ Json = dict[str, Any]
 CHART_SETS_ON_CONTROLLER = frozenset(
     {
         "admin_token", "cluster_secret", "controller_port", "data_dir", "database_url", "dtype",
-        "engine_selector", "engine_statefulset", "fleet", "host", "kubernetes", "lease_name",
-        "max_rank", "model", "namespace", "pod_name", "reference_device", "reference_job",
-        "reference_runner", "reference_token", "store_url", "upgrade",
+        "fleet", "host", "max_rank", "model", "reference_device", "reference_token", "store_url",
+        "upgrade",
     }
 )  # fmt: skip
-"""Settings of the controller that have values of their own in the chart, or none."""
+"""Settings of the controller that have values of their own in the chart, or none; those of
+`KubernetesSettings` are all the chart's."""
 
 CHART_SETS_ON_ENGINE = frozenset(
     {

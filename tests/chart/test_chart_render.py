@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from serving.settings import ControllerSettings, EngineSettings
+from serving.settings import ControllerSettings, EngineSettings, KubernetesSettings
 from tests.builders.helm import (
     BUCKET,
     GIVEN_SECRETS,
@@ -45,6 +47,12 @@ def test_our_processes_read_the_environment_that_the_chart_sets(profile: str | N
         plain(environment_of(container_of(engine(objects))))
     )
 
+    in_cluster = KubernetesSettings.from_environment(
+        plain(environment_of(container_of(controller(objects))))
+    )
+
+    assert in_cluster.kubernetes
+    assert in_cluster.engine_statefulset == "loraplane-engine"
     assert controller_settings.fleet == engine_settings.fleet == "base"
     assert controller_settings.max_rank == profile_of(objects).max_rank
     assert controller_settings.dtype == profile_of(objects).dtype
@@ -53,6 +61,32 @@ def test_our_processes_read_the_environment_that_the_chart_sets(profile: str | N
     assert engine_settings.advertise_url == (
         "http://$(LORAPLANE_ENGINE_ID).loraplane-engine.default.svc:8500"
     )
+
+
+def test_every_variable_of_ours_is_a_setting() -> None:
+    objects = render({"engine": {"plugin": {"mode": "initContainer"}}, **POSTGRES})
+    names = {
+        f"LORAPLANE_{field.name.upper()}"
+        for owner in (ControllerSettings, KubernetesSettings, EngineSettings)
+        for field in dataclasses.fields(owner)
+    }
+    of_the_job = {
+        f"LORAPLANE_REFERENCE_{name}" for name in ("DEVICE", "HOST", "PORT", "SCRATCH", "TOKEN")
+    }  # adapters.parity.reference_server reads these itself.
+
+    containers = [container_of(each) for each in (controller(objects), engine(objects))]
+    unknown = {
+        name
+        for container in containers
+        for name in environment_of(container)
+        if name.startswith("LORAPLANE_") and name not in names
+    }
+    of_the_template = {
+        name for name in environment_of(container_of(job_of(objects))) if name.startswith("LORA")
+    }
+
+    assert unknown == set()
+    assert of_the_template == of_the_job | {"LORAPLANE_STORE_URL"}
 
 
 def test_names_are_the_release_s_with_ours_where_it_lacks_it() -> None:

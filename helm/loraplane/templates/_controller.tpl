@@ -19,6 +19,8 @@
   value: {{ $f }}-engine
 - name: LORAPLANE_ENGINE_SELECTOR
   value: {{ include "loraplane.selectorLabels" (dict "root" $ "component" "engine") | replace ": " "=" | replace "\n" "," | quote }}
+- name: LORAPLANE_LORA_ADAPTERS
+  value: {{ .Values.loraAdapters.enabled | quote }}
 - name: LORAPLANE_REFERENCE_RUNNER
   value: {{ .Values.reference.runner }}
 {{- if eq .Values.reference.runner "job" }}
