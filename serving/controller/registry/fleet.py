@@ -18,6 +18,7 @@ from serving.controller.registry.capacity_samples import (
     keep_sample,
 )
 from serving.controller.registry.outages import audit_outages
+from serving.controller.registry.restored import audit_unknown, go_on_above
 from serving.controller.registry.tables import (
     AdapterRow,
     AliasRow,
@@ -166,9 +167,19 @@ class Fleet:
             row.report_token = secrets.token_hex(8)
             await keep_sample(unit, row, report, history_seconds=history_seconds)
             await audit_outages(unit, before, report)
+            await audit_unknown(unit, before, report)
             return True
 
         return await self._sessions.write(work)
+
+    async def go_on_above(self, revision: int, *, engine_id: str) -> bool:
+        """Be heard by an engine that follows a `revision` which this registry has not reached.
+
+        False: it has, nothing is written.
+        """
+        if await self.revision() >= revision:
+            return False
+        return await go_on_above(self._sessions, revision, engine_id=engine_id)
 
     async def engines(self) -> list[ObservedEngine]:
         """Every engine that ever reported and was not forgotten, by id.

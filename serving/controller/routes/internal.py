@@ -17,6 +17,8 @@ from serving.controller.snapshot import compile_snapshot
 router = APIRouter(prefix="/internal/v1", tags=["internal"], include_in_schema=False)
 
 MAX_WAIT_SECONDS = 60.0
+MAX_REVISION = 2**53
+"""Larger whole numbers are no longer exact in every JSON reader."""
 MAX_REPORT_BYTES = 16 * 1024**2
 """About 40,000 adapters' counts; arbitrary."""
 
@@ -51,10 +53,19 @@ async def pull_snapshot(
     request: Request,
     context: Context,
     _caller: Engine,
-    after: Annotated[int, Query(ge=-1)] = -1,
+    after: Annotated[int, Query(ge=-1, le=MAX_REVISION)] = -1,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
+    engine: Annotated[str, Query(max_length=255)] = "",
 ) -> Response:
-    """The snapshot, as soon as its revision is above `after`; 304 when none comes in time."""
+    """The snapshot, as soon as its revision is above `after`; 304 when none comes in time.
+
+    An engine that is ahead of the registry says that the registry was restored from a backup: it
+    goes on from there.
+    """
+    if after > context.notifier.revision:
+        fleet = context.repository.fleet
+        await fleet.go_on_above(after, engine_id=engine)
+        context.notifier.publish(await fleet.revision())
     if not await context.notifier.wait_beyond(after, wait):
         return Response(status_code=304)
     cache: SnapshotCache = request.app.state.snapshots
