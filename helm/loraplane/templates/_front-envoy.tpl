@@ -66,11 +66,16 @@ filter_chains:
           stat_prefix: tenants
           codec_type: AUTO
           server_name: loraplane
-          # The address that the access log shows, and nobody's x-envoy-* headers believed: a client
-          # could otherwise turn retries on or cut its own neighbours' timeouts.
           use_remote_address: true
           xff_num_trusted_hops: {{ $envoy.trustedHops | int64 }}
-          internal_address_config: {cidr_ranges: []}
+          # Envoy believes its x-envoy-* headers from addresses inside the cluster: with them a client
+          # could ask for more retries, and for other timeouts.
+          early_header_mutation_extensions:
+            - name: envoy.http.early_header_mutation.header_mutation
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation
+                mutations:
+                  - remove_on_match: {key_matcher: {prefix: x-envoy-}}
           generate_request_id: true
           preserve_external_request_id: true
           always_set_request_id_in_response: true
@@ -257,9 +262,14 @@ cluster_type:
     {{- end }}
 {{- end }}
 lb_policy: MAGLEV
+# An address that DNS does not name any more may already be somebody else's, and answer as healthy.
+# Answers under way go on.
+ignore_health_on_host_removal: true
 common_lb_config:
   # Never to an engine that is not ready, however few are left.
   healthy_panic_threshold: {value: 0}
+  # Each change at once: the default gathers those of a second, and two engines may leave in one.
+  update_merge_window: 0s
   {{- with $envoy.hashing.balanceFactor }}
   # In percent of the mean of requests in flight; above it the tenant's next engine is taken.
   consistent_hashing_lb_config: {hash_balance_factor: {{ . | int64 }}}
