@@ -7,6 +7,7 @@ PLAN.json is a `ContainerPlan` of bench/kubelet/container.py. Uses the standard 
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from typing import Any
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 _LAST_CAPABILITY = 40
+_MOST_LINKS = 40
+"""As Linux has it."""
 _SHM_BYTES = 64 * 1024**2
 """What container runtimes give /dev/shm where a pod mounts nothing there."""
 
@@ -71,7 +74,7 @@ def _make_devices(folder: Path) -> None:
 
 
 def _mount_volume(root: Path, mount: dict[str, Any]) -> None:
-    source, target = Path(mount["source"]), root / mount["path"].lstrip("/")
+    source, target = Path(mount["source"]), _inside(root, Path(mount["path"]))
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
     else:
@@ -80,6 +83,25 @@ def _mount_volume(root: Path, mount: dict[str, Any]) -> None:
     _mount("--bind", source, target)
     if mount["is_read_only"]:
         _mount("-o", "remount,bind,ro", target)
+
+
+def _inside(root: Path, path: Path) -> Path:
+    """Where a path of the container is, its links followed as the container would follow them."""
+    found, parts, n_links = root, list(path.parts[1:]), 0
+    while parts:
+        part = parts.pop(0)
+        if part == "..":
+            found = found if found == root else found.parent
+        elif not (found / part).is_symlink():
+            found = found / part
+        else:
+            n_links += 1
+            if n_links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            target = (found / part).readlink()
+            found = root if target.is_absolute() else found
+            parts = [*(each for each in target.parts if each != "/"), *parts]
+    return found
 
 
 def _mount(*words: str | Path) -> None:

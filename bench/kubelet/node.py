@@ -26,6 +26,8 @@ from bench.kubelet.workloads import Present, identity, missing, surplus
 
 Result = TypeVar("Result")
 _POLL_SECONDS = 0.1
+_MOST_RESTARTS = 3
+"""Arbitrary: whoever waits need not wait for a pod that keeps ending."""
 _WORKLOADS = ("Deployment", "StatefulSet")
 
 
@@ -47,6 +49,12 @@ class Registrar(Protocol):
 
     async def gone(self, pod: Pod) -> None:
         """Nothing of it is left."""
+
+
+def _failure(pod: Pod) -> str | None:
+    if pod.n_restarts >= _MOST_RESTARTS:
+        return f"restarted {pod.n_restarts} times"
+    return pod.failure
 
 
 class Node:
@@ -162,7 +170,7 @@ class Node:
         """
         deadline = time.monotonic() + seconds
         while not is_reached():
-            failures = {name: pod.failure for name, pod in self.pods.items() if pod.failure}
+            failures = {name: why for name, pod in self.pods.items() if (why := _failure(pod))}
             if failures or time.monotonic() > deadline:
                 raise NodeFailed(f"{failures or 'too late'}\n{self.logs()}")
             time.sleep(_POLL_SECONDS)

@@ -27,6 +27,7 @@ from tests.builders.api_server import find_assets
 from tests.builders.chart_fleet import CONTROLLER, ENGINE, FRONT, NAMESPACE, ChartFleet, install
 from tests.builders.front_load import Passed, read_front_log, send_until
 from tests.builders.kubelet import (
+    Registry,
     missing_for_pods,
     node_with_fake_api_server,
     node_with_real_api_server,
@@ -51,6 +52,11 @@ def _values(base: Path) -> dict[str, object]:
             "replicas": 2,
             "profile": {"max_model_len": 512, "max_num_batched_tokens": 256},
             "drain": {"leaveSeconds": 6},
+            # Two engines share the cores here; each would bind its thread to the same one.
+            "extraEnv": [
+                {"name": "VLLM_CPU_OMP_THREADS_BIND", "value": "nobind"},
+                {"name": "OMP_NUM_THREADS", "value": "1"},
+            ],
             "probes": often,
         },
         "controller": {"settings": {"gate_repeats": 2}, "probes": often},
@@ -69,7 +75,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fleet(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChartFleet]:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     missing = missing_for_pods()
     if missing:
         pytest.skip(missing)
@@ -77,12 +83,17 @@ def fleet(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Char
     is_real = find_assets() is not None
     make = node_with_real_api_server if is_real else node_with_fake_api_server
     with make(folder, NAMESPACE) as registry:
-        if is_real:
-            body = {"metadata": {"name": NAMESPACE}}
-            registry.client.post("/api/v1/namespaces", json=body).raise_for_status()
-        installed = install(registry, folder, _values(base))
-        installed.node.wait_ready(seconds=_READY_SECONDS)
-        yield installed
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        registry.client.post("/api/v1/namespaces", json=body).raise_for_status()
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def fleet(registry: Registry, base: Path, tmp_path_factory: pytest.TempPathFactory) -> ChartFleet:
+    """Installed, and every pod ready."""
+    installed = install(registry, tmp_path_factory.mktemp("release"), _values(base))
+    installed.node.wait_ready(seconds=_READY_SECONDS)
+    return installed
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +130,17 @@ def test_a_pushed_adapter_goes_through_the_gate_to_live_and_answers_through_the_
         assert report["verdict"] == "PASS"
     engines = {engine["id"]: engine["state"] for engine in fleet.api("/v1/engines")["engines"]}
     assert engines == {f"{ENGINE}-0": "ready", f"{ENGINE}-1": "ready"}
+
+
+def test_the_controller_leads_by_the_lease_that_its_account_may_write(
+    registry: Registry, fleet: ChartFleet
+) -> None:
+    (pod,) = fleet.node.pods_of(CONTROLLER)
+
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{CONTROLLER}"
+    lease = registry.client.get(path).raise_for_status().json()
+
+    assert lease["spec"]["holderIdentity"].startswith(f"{pod.body.name}_")
 
 
 @pytest.mark.parametrize("workload", [CONTROLLER, ENGINE, FRONT])

@@ -60,6 +60,8 @@ def container(**more: Any) -> dict[str, Any]:
             {"name": "data", "mountPath": "/data"},
             {"name": "scratch", "mountPath": "/scratch"},
             {"name": "shape", "mountPath": "/etc/shape"},
+            # A link on most machines, and an absolute one.
+            {"name": "shape", "mountPath": "/var/run/loraplane-shape"},
         ],
         **more,
     }
@@ -137,6 +139,17 @@ def test_a_container_is_its_user_on_a_root_that_it_cannot_write(node: Node) -> N
     assert status != 0
     assert "Read-only file system" in output
     assert not Path("/etc/written").exists()
+
+
+def test_volumes_are_mounted_in_the_container_and_nowhere_on_the_machine(node: Node) -> None:
+    node.apply([*OBJECTS, stateful_set()])
+    node.wait_ready(seconds=_SECONDS)
+
+    status, output = node.run_in("engine-0", ["cat", "/var/run/loraplane-shape/slots"])
+
+    assert (status, output) == (0, "8")
+    assert not Path("/var/run/loraplane-shape").exists()
+    assert not Path("/scratch").exists()
 
 
 def test_an_unready_pod_leaves_every_service_and_comes_back(node: Node) -> None:
