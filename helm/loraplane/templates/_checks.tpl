@@ -16,7 +16,7 @@ The schema has said by then that names and types are right.
 {{- if and $db.url $db.existingSecret.name }}
 - database.url and database.existingSecret.name give the registry in two ways: keep one of them.
 {{- end }}
-{{- if and (ne $kind "bundled") (ne $kind "sqlite") (dig "enabled" false (default (dict) .Values.postgresql)) }}
+{{- if and (ne $kind "bundled") (ne $kind "sqlite") .Values.postgresql.enabled }}
 - postgresql.enabled brings a PostgreSQL that nobody would use, for database.{{ ternary "url" "existingSecret" (eq $kind "url") }} names another one: set postgresql.enabled=false.
 {{- end }}
 {{- if and (eq $kind "sqlite") (gt (int .Values.controller.replicas) 1) }}

@@ -27,6 +27,11 @@
 {{- add (int $e.drain.leaveSeconds) (int $e.drain.timeoutSeconds) (int $shutdown) 30 -}}
 {{- end -}}
 
+{{/* Whether something else sets the number of engines; then an upgrade must not set it back. */}}
+{{- define "loraplane.isEngineScaled" -}}
+{{- if .Values.autoscaling.enabled -}}true{{- end -}}
+{{- end -}}
+
 {{- define "loraplane.engineImage" -}}
 {{- $e := .Values.engine -}}
 {{- if eq $e.plugin.mode "initContainer" -}}

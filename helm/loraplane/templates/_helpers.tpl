@@ -90,7 +90,7 @@ annotations:
 {{- define "loraplane.databaseKind" -}}
 {{- if .Values.database.existingSecret.name -}}secret
 {{- else if .Values.database.url -}}url
-{{- else if dig "enabled" false (default (dict) .Values.postgresql) -}}bundled
+{{- else if .Values.postgresql.enabled -}}bundled
 {{- else -}}sqlite
 {{- end -}}
 {{- end -}}
