@@ -16,6 +16,8 @@ import yaml
 
 from serving.cli.main import app
 from serving.cli.settings_doc import render as settings_page
+from serving.controller.app import create_app
+from tests.builders.controller import settings_in
 from tests.builders.dockerfile import DOCKERFILES, read_dockerfile
 from tests.builders.exposed_metrics import controller_metrics, engine_metrics
 from tests.builders.helm import PROFILES, Json, program, render
@@ -273,6 +275,31 @@ def test_metrics_alerts_and_settings_exist() -> None:
         assert f"alert: {name}\n" in rules, name
     for name in re.findall(r"\bLORAPLANE_[A-Z_]+", page()):
         assert f"`{name}`" in settings, name
+
+
+def test_every_route_of_the_controller_that_is_called_exists(tmp_path: Path) -> None:
+    known = create_app(settings_in(tmp_path), has_loop=False).openapi()["paths"]
+    patterns = [re.sub(r"\{\w+\}", "[^/]+", path) for path in known]
+
+    called = re.findall(r"\$LORAPLANE_URL(/[\w./-]+)", page())
+
+    assert len(called) > 3
+    for path in called:
+        assert any(re.fullmatch(pattern, path) for pattern in patterns), path
+
+
+def test_every_code_that_a_symptom_names_is_one_that_somebody_says() -> None:
+    sources = [*(REPOSITORY / "serving").rglob("*.py"), *(CHART / "templates").rglob("*.tpl")]
+    said = "\n".join(path.read_text() for path in sources)
+    codes = {
+        span
+        for line in section("Troubleshooting").splitlines()
+        for span in re.findall(r"`([a-z]+(?:_[a-z]+)+|draining|starting)`", line.split(" | ")[0])
+    }
+
+    assert len(codes) > 8
+    for code in codes:
+        assert re.search(rf"\b{code}\b", said), code
 
 
 def test_every_profile_is_offered() -> None:
