@@ -101,6 +101,7 @@ class LoraObjects:
         if problem is None:
             self._troubles.pop(resource.uid, None)
             self._queue.forget_failures(_source(resource.name))
+            self._queue.add_later(resource.name, self._poll_seconds)
         else:
             self.trouble(resource, problem)
 
