@@ -56,6 +56,7 @@ class Answered:
     due_at: float
     ttft_seconds: float
     status: int
+    e2e_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,8 @@ async def _send(client: httpx.AsyncClient, due: Due, started: float, max_tokens:
         async for line in response.aiter_lines():
             if line.startswith("data: {") and math.isnan(first):
                 first = time.perf_counter() - started - due.at
-    return Answered(due.tenant.name, due.kind, due.at, first, status)
+    ended = time.perf_counter() - started - due.at
+    return Answered(due.tenant.name, due.kind, due.at, first, status, ended)
 
 
 def counted(fleet: Fleet) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -60,6 +61,14 @@ def render(
     """The chart's objects: `helm template` with these files, and values over them."""
     words = ["template", release, str(CHART), "--namespace", namespace]
     return objects_of(helm(*words, *value_options(files, values, folder)))
+
+
+def model_folder(base: Path, folder: Path) -> Path:
+    """A copy of a base model that the pods' user can read; what a library saved may be root's."""
+    shutil.copytree(base, folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    return folder
 
 
 def value_options(files: Sequence[Path], values: Mapping[str, Any], folder: Path) -> list[str]:

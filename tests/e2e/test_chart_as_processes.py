@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pytest
 
 from bench.fixtures.adapters import make_random_adapters
 from bench.fixtures.base_model import tiny_base
+from bench.kubelet.chart import model_folder
 from bench.kubelet.pod import Pod
 from tests.builders.api_server import find_assets
 from tests.builders.chart_fleet import CONTROLLER, ENGINE, FRONT, NAMESPACE, ChartFleet, install
@@ -67,11 +67,7 @@ def _values(base: Path) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the node that the pods' user can read."""
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    shutil.copytree(tiny_base(), folder)
-    for path in folder.iterdir():
-        path.chmod(0o644)
-    return folder
+    return model_folder(tiny_base(), tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")
