@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from tests.builders.adapter_places import s3_bucket, s3_server
 from tests.builders.helm import (
     BUCKET,
     POSTGRES,
@@ -16,6 +20,7 @@ from tests.builders.helm import (
     environment_of,
     job_of,
     object_named,
+    plain,
     profile_of,
     render,
     volume,
@@ -123,4 +128,54 @@ def test_an_engine_s_own_claims_go_with_it() -> None:
     assert spec["persistentVolumeClaimRetentionPolicy"] == {
         "whenDeleted": "Delete",
         "whenScaled": "Delete",
+    }
+
+
+_KEEP_AND_FETCH = """
+import asyncio, os, pathlib
+from adapters.manifest import manifest_of_folder
+from adapters.store import ArtifactStore
+
+async def main(folder, copies):
+    store = ArtifactStore.from_url(os.environ["LORAPLANE_STORE_URL"])
+    digest = await store.put(manifest_of_folder(folder), folder)
+    print((await store.fetch(digest, copies) / "adapter_config.json").read_text())
+
+asyncio.run(main(pathlib.Path("adapter"), pathlib.Path("copies")))
+"""
+
+
+def test_a_store_opens_with_the_variables_that_a_pod_gets(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "copies").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "adapter" / name).write_text("these bytes")
+    with s3_server() as endpoint:
+        bucket = s3_bucket(endpoint)
+        values = {"type": "s3", "url": f"s3://{bucket.name}/fleet", "existingSecret": "bucket"}
+        s3 = {"endpoint": endpoint, "region": "us-east-1"}
+        pod = environment_of(container_of(controller(render({"store": {**values, "s3": s3}}))))
+        from_secret = {
+            name: bucket.credentials[value["secretKeyRef"]["key"]]
+            for name, value in pod.items()
+            if isinstance(value, dict) and value.get("secretKeyRef", {}).get("name") == "bucket"
+        }
+
+        done = subprocess.run(
+            [sys.executable, "-c", _KEEP_AND_FETCH],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(Path.cwd()), **store_variables(plain(pod)), **from_secret},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert done.stdout == "these bytes\n", done.stderr
+
+
+def store_variables(environment: dict[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("AWS_") or name == "LORAPLANE_STORE_URL"
     }
