@@ -125,5 +125,52 @@ COMBINATIONS: dict[str, Json] = {
         "engine": {"podDisruptionBudget": {"enabled": False}},
     },
     "Envoy in front": {"front": {"mode": "envoy"}, "engine": {"replicas": 2}},
+    "Envoy for the world, watched and scaled by KEDA": {
+        "front": {
+            "mode": "envoy",
+            "tls": {"secretName": "certificate"},
+            "service": {
+                "type": "LoadBalancer",
+                "port": 443,
+                "loadBalancerClass": "internal",
+                "loadBalancerSourceRanges": ["10.0.0.0/8"],
+            },
+            **{name: part for name, part in _PLACED.items() if not name.startswith("extra")},
+        },
+        "monitoring": {
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": True, "runbookBase": "https://docs.example.com"},
+            "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Serving"}},
+        },
+        "autoscaling": {"enabled": True, "kind": "keda", "keda": {"authentication": "prometheus"}},
+    },
+    "a gateway's inference pool, scaled by an HPA": {
+        "front": {
+            "mode": "inferencePool",
+            "inferencePool": {
+                "endpointPicker": {"name": "picker"},
+                "gateway": {"name": "public", "namespace": "gateways", "sectionName": "https"},
+                "hostnames": ["llm.example.com"],
+            },
+        },
+        "autoscaling": {"enabled": True, "minReplicas": 2},
+    },
+    "no network policies": {"networkPolicy": {"enabled": False}, "front": {"mode": "envoy"}},
+    "network policies to known places": {
+        **POSTGRES,
+        **BUCKET,
+        "networkPolicy": {
+            "clients": [],
+            "controllerClients": [
+                {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}
+            ],
+            "prometheus": [],
+            "dns": {"to": [{"namespaceSelector": {}}]},
+            "kubernetesApi": {"to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "ports": [6443]},
+            "database": {"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}], "port": 6432},
+            "controllerEgress": [{"ports": [{"port": 443}]}],
+        },
+        "front": {"mode": "envoy"},
+    },
 }
 """By what they are; each is taken by the chart."""
