@@ -49,7 +49,7 @@ class Shell:
         return found - NOT_OURS
 
     def settled(self, *wanted: str) -> set[str]:
-        """What is present once it is this alone, or after a minute, as garbage is still collected."""
+        """What is present once it is this alone, or after a minute: garbage is still collected."""
         deadline = time.monotonic() + 60
         while (found := self.present()) != set(wanted) and time.monotonic() < deadline:
             time.sleep(0.5)
