@@ -60,7 +60,8 @@ def asking_kinds(
     found: dict[Proof, bool] = {}
     for engine in engines:
         report = engine.report
-        if not engine.is_reachable(now, timeout_seconds) or report.stopping:
+        is_ending = report.stopping or engine.is_leaving
+        if is_ending or not engine.is_reachable(now, timeout_seconds):
             continue
         if report.is_ready or report.waits_for_gate:
             kind = kind_of(report, own_base=own_base)

@@ -79,7 +79,8 @@ def running_now(
     found = set()
     for engine in engines:
         report = engine.report
-        if not report.is_ready or not engine.is_reachable(now, timeout_seconds):
+        is_serving = report.is_ready and not engine.is_leaving
+        if not is_serving or not engine.is_reachable(now, timeout_seconds):
             continue
         kind = kind_of(report, own_base=base_revision)
         if not is_gated:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
 from sqlalchemy import func, or_, select, tuple_
@@ -54,6 +54,13 @@ class ObservedEngine:
     report: EngineReport
     seen_at: float
     """Unix seconds, the controller's clock."""
+    leaving_since: float | None = None
+    """Whoever started it has said that it is about to end; None: it stays."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is about to end, whatever its last report says: nothing waits for it."""
+        return self.leaving_since is not None
 
     def is_reachable(self, now: float, timeout_seconds: float) -> bool:
         """Whether it reported lately. Unreachable says nothing about what it holds."""
@@ -163,6 +170,9 @@ class Fleet:
                 return False
             else:
                 before = msgspec.convert(row.report, EngineReport)
+            if before is not None and before.started_at != report.started_at:
+                # A new life: it was the one before that was about to end.
+                row.leaving_since = None
             row.report, row.seen_at = msgspec.to_builtins(report), unit.now
             row.report_token = secrets.token_hex(8)
             await keep_sample(unit, row, report, history_seconds=history_seconds)
@@ -186,19 +196,40 @@ class Fleet:
 
         A report that this process has read before is not read and parsed again.
         """
-        present = select(EngineRow.id, EngineRow.report_token).order_by(EngineRow.id)
+        present = select(EngineRow.id, EngineRow.report_token, EngineRow.leaving_since)
         async with self._sessions.read() as session:
-            tokens = [(row[0], row[1]) for row in await session.execute(present)]
+            found = (await session.execute(present.order_by(EngineRow.id))).all()
+            tokens = [(row[0], row[1]) for row in found]
             unread = [item[0] for item in tokens if not item[1] or item not in self._observed]
             query = select(EngineRow).where(EngineRow.id.in_(unread))
             rows = (await session.execute(query)).scalars().all() if unread else ()
         known = {item: self._observed[item] for item in tokens if item in self._observed}
         known |= {(row.id, row.report_token): _observed(row) for row in rows}
         self._observed = known
-        return [known[item] for item in tokens]
+        return [
+            replace(known[row[0], row[1]], leaving_since=row[2])
+            if row[2]
+            else known[row[0], row[1]]
+            for row in found
+        ]
 
-    async def forget_engine(self, engine_id: str, *, actor: str) -> None:
-        """An operator says that this engine is gone for good.
+    async def mark_leaving(self, leaving: Collection[str], staying: Collection[str] = ()) -> bool:
+        """Note which engines are about to end, and which are not after all; whether that is new."""
+
+        async def work(unit: Unit) -> bool:
+            is_new = False
+            for engine_id in (*leaving, *staying):
+                row = await unit.session.get(EngineRow, engine_id)
+                if row is None or (row.leaving_since is not None) == (engine_id in leaving):
+                    continue
+                row.leaving_since = unit.now if engine_id in leaving else None
+                is_new = True
+            return is_new
+
+        return await self._sessions.write(work)
+
+    async def forget_engine(self, engine_id: str, *, actor: str, reason: str | None = None) -> None:
+        """Somebody who knows says that this engine is gone for good.
 
         Raises:
             NotFound: no such engine ever reported.
@@ -213,7 +244,7 @@ class Fleet:
             if (wishes := await unit.session.get(WishesRow, engine_id)) is not None:
                 await unit.session.delete(wishes)
                 unit.bump()
-            unit.audit("forget_engine", engine_id, actor=actor)
+            unit.audit("forget_engine", engine_id, actor=actor, reason=reason)
 
         await self._sessions.write(work)
 

@@ -24,7 +24,7 @@ def engine_state(engine: ObservedEngine, context: ControllerContext) -> EngineSt
     """Unreachable is not absent: what the last report said may still hold."""
     if not engine.is_reachable(context.clock(), context.settings.engine_timeout_seconds):
         return "unreachable"
-    if engine.report.stopping:
+    if engine.report.stopping or engine.is_leaving:
         return "stopping"
     if is_waiting(engine.report):
         return "waiting_for_gate"

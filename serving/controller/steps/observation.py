@@ -84,7 +84,7 @@ def observe_version(
             continue
         holding += [report.engine_id] if found else []
         behind += [report.engine_id] if report.revision < revision else []
-        if not (report.is_ready or (with_waiting and is_waiting(report))):
+        if engine.is_leaving or not (report.is_ready or (with_waiting and is_waiting(report))):
             continue
         if found is None or found.attempt < attempt:
             pending.append(report.engine_id)
