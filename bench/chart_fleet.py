@@ -106,11 +106,9 @@ def running_chart(
         NodeFailed: not ready in time; the pods' logs are in the text.
         NetworkUnavailable: this machine cannot run pods.
     """
-    values = copy.deepcopy(dict(values))
-    values.setdefault("controller", {}).setdefault("extraEnv", []).append(_ALONE)
-    objects = render(
-        RELEASE, namespace=NAMESPACE, files=[CPU_PROFILE], values=values, folder=folder
-    )
+    alone: dict[str, Any] = copy.deepcopy(dict(values))
+    alone.setdefault("controller", {}).setdefault("extraEnv", []).append(_ALONE)
+    objects = render(RELEASE, namespace=NAMESPACE, files=[CPU_PROFILE], values=alone, folder=folder)
     for policy in more:
         objects += other_front(objects, policy)
     secrets = {

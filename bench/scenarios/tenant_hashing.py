@@ -94,7 +94,7 @@ def _phase(
 
 def _times(answered: Sequence[Answered]) -> dict[str, float]:
     good = [answer for answer in answered if answer.status == 200]
-    found = {}
+    found: dict[str, float] = {}
     for name, values in (
         ("ttft", [answer.ttft_seconds for answer in good]),
         ("e2e", [answer.e2e_seconds for answer in good]),
