@@ -58,7 +58,9 @@ class LocalBlobs:
         self._root = root
         try:
             root.mkdir(parents=True, exist_ok=True)
-            sweep_scratch(root)
+            # A reader, such as an engine's pod, leaves what a killed writer left to the writers.
+            if os.access(root, os.W_OK):
+                sweep_scratch(root)
         except OSError as exc:
             raise StoreUnavailable(url=self.url, reason=str(exc)) from exc
 
