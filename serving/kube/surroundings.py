@@ -15,6 +15,8 @@ from adapters.parity.reference_client import ReferenceClient
 from serving.controller.context import ControllerContext
 from serving.controller.surroundings import Companion, OpenSurroundings, Surroundings
 from serving.kube.cluster import Cluster
+from serving.kube.engine_pods import NAME as ENGINE_PODS
+from serving.kube.engine_pods import run_engine_pods
 from serving.kube.lease import LeaseLeadership
 from serving.kube.lora_adapters import NAME as LORA_ADAPTERS
 from serving.kube.lora_adapters import run_lora_adapters
@@ -100,7 +102,14 @@ def _companions(settings: KubernetesSettings, cluster: Cluster) -> tuple[Compani
     async def follow_lora_adapters(context: ControllerContext) -> None:
         await run_lora_adapters(context, cluster, instance=_instance(settings))
 
+    selector, statefulset = settings.engine_selector, settings.engine_statefulset
+
+    async def follow_engine_pods(context: ControllerContext) -> None:
+        await run_engine_pods(context, cluster, str(selector), str(statefulset))
+
     found = []
     if settings.lora_adapters:
         found.append(Companion(LORA_ADAPTERS, follow_lora_adapters))
+    if selector is not None and statefulset is not None:
+        found.append(Companion(ENGINE_PODS, follow_engine_pods))
     return tuple(found)
