@@ -55,10 +55,11 @@ async def send_until(
     """
     fates: list[asyncio.Task[Fate]] = []
     places = asyncio.Semaphore(_MAX_IN_FLIGHT)
-    turns = itertools.product(itertools.count(), (True, False), keys)
+    kinds = itertools.cycle(itertools.product(keys, (True, False)))
     async with httpx.AsyncClient(base_url=url, timeout=_SECONDS, trust_env=False) as client:
-        while not stop.is_set():
-            number, is_stream, tenant = next(turns)
+        for number, (tenant, is_stream) in enumerate(kinds):
+            if stop.is_set():
+                break
             await places.acquire()
             body = {
                 "model": "support",
