@@ -283,7 +283,7 @@ def test_every_route_of_the_controller_that_is_called_exists(tmp_path: Path) -> 
 
     called = re.findall(r"\$LORAPLANE_URL(/[\w./-]+)", page())
 
-    assert len(called) > 3
+    assert len(called) >= 3
     for path in called:
         assert any(re.fullmatch(pattern, path) for pattern in patterns), path
 
