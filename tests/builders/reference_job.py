@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from serving.kube.cluster import JOBS, PODS, Cluster
-from serving.kube.errors import KubeAlreadyExists, KubeNotFound
+from serving.kube.errors import KubeAlreadyExists, KubeNotFound, KubeUnreachable
 from serving.kube.reference_template import FAMILY_LABEL
 from tests.builders.reference_servers import HOST, TOKEN, free_port
 
@@ -99,7 +99,8 @@ class SmallNode:
         """Until cancelled; then every process is ended."""
         try:
             while True:
-                with contextlib.suppress(KubeNotFound, KubeAlreadyExists):
+                # A node tries again, as everything here is found anew at each turn.
+                with contextlib.suppress(KubeNotFound, KubeAlreadyExists, KubeUnreachable):
                     await self._turn()
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
@@ -154,7 +155,7 @@ class SmallNode:
         if process.returncode is not None:
             await _end(process)
             code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-            if pod.get("status", {}).get("phase") == "Running":
+            if pod.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
                 await asyncio.gather(*self._readers, return_exceptions=True)
                 if self._log is not None:
                     self._log(name, b"".join(self._output[name]).decode())
@@ -252,7 +253,9 @@ async def small_node(
         yield node
     finally:
         running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        # What ended it before is the test's failure, not a silence.
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
 
 async def _listens(container: Json) -> bool:
