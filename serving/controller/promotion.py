@@ -62,6 +62,11 @@ async def _stale(context: ControllerContext, version_id: str) -> dict[str, Any] 
         base_revision=context.card.revision,
         now=context.clock(),
         timeout_seconds=context.settings.engine_timeout_seconds,
+        is_gated=context.settings.is_gated,
     )
-    reason = find_stale(await context.repository.rechecks.proofs(version_id), running)
+    proofs = await context.repository.rechecks.proofs(version_id)
+    if context.settings.is_gated and set(proofs) & set(running):
+        # It is measured on the other kinds while it is staged.
+        return None
+    reason = find_stale(proofs, running)
     return None if reason is None else reason.to_json()

@@ -70,6 +70,26 @@ class GateWorld:
 
 
 @asynccontextmanager
+async def another_engine(
+    world: GateWorld, engine_id: str, **differs: Any
+) -> AsyncIterator[FakeEngine]:
+    """One more engine of the same fleet, which differs in these attributes."""
+    engine = FakeEngine(
+        model=tiny_model(), link=world.link, cluster_secret=SECRET, engine_id=engine_id
+    )
+    for name, value in differs.items():
+        setattr(engine, name, value)
+    async with served(engine.app) as url:
+        engine.url = url
+        running = asyncio.create_task(engine.run())
+        try:
+            yield engine
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@asynccontextmanager
 async def gate_world(
     folder: Path, *, reference: Any = None, **chosen: Any
 ) -> AsyncIterator[GateWorld]:

@@ -65,6 +65,11 @@ class StepsWorld:
             context, reference=cast("ReferenceClient", self.reference), lease_seconds=LEASE_SECONDS
         )
 
+    def change_settings(self, **chosen: Any) -> None:
+        """A new controller process with other settings."""
+        self.context = replace(self.context, settings=replace(self.context.settings, **chosen))
+        self.restart()
+
     async def turn(self, lane: str) -> bool:
         return await self.loop.turn(next(item for item in LANES if item.name == lane))
 

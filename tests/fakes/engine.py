@@ -19,9 +19,11 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from adapters.base_model import read_base_model
 from adapters.errors import NameError_
 from adapters.identity import parse_model_name
 from serving.contract import (
+    EngineKind,
     EngineReport,
     FleetSnapshot,
     KeyGrant,
@@ -36,6 +38,7 @@ from serving.contract import (
     engine_token,
     hash_key,
 )
+from serving.engine.clearance import Clearance, choose_probes
 from tests.fakes.tiny_model import LoadRefused, TinyModel
 
 
@@ -85,6 +88,8 @@ class FakeEngine:
         self.is_ready = True
         self.dtype = "float32"
         self.build = "fake engine 1"
+        self.base_revision = read_base_model(model.base).revision
+        self._clearance: Clearance | None = None
         self.snapshot: FleetSnapshot | None = None
         self.seen: set[str] = set()
         """Every version name that any snapshot ever showed to this engine."""
@@ -113,6 +118,8 @@ class FakeEngine:
             await self._apply(snapshot)
             self.snapshot = snapshot
         report = self.report()
+        if report.is_ready:
+            self._own_clearance().note_served()
         self._silent_turns += 1
         if report != self._last_report or self._silent_turns >= 5:
             await self.link.report(report)
@@ -137,13 +144,16 @@ class FakeEngine:
             )
             for item in self._reports.values()
         ]
+        is_settled = self.is_ready and self.snapshot is not None
         return EngineReport(
             engine_id=self.engine_id,
             url=self.url,
             build=self.build,
             dtype=self.dtype,
             revision=self.snapshot.revision if self.snapshot else -1,
-            is_ready=self.is_ready,
+            is_ready=is_settled and not self.waits_for_gate,
+            waits_for_gate=is_settled and self.waits_for_gate,
+            base_revision=self.base_revision,
             started_at=self._started_at,
             gpu_slots=8,
             cpu_slots=64,
@@ -155,6 +165,20 @@ class FakeEngine:
             pinned=[name for name in self._wishes() if name in self._proven()],
             trace_position=len(self.trace),
         )
+
+    @property
+    def kind(self) -> EngineKind:
+        return EngineKind(self.build, self.base_revision, self.dtype)
+
+    @property
+    def waits_for_gate(self) -> bool:
+        return self._own_clearance().is_waiting(self.snapshot)
+
+    def _own_clearance(self) -> Clearance:
+        """A new one when a test makes this another kind of engine, as a restart would."""
+        if self._clearance is None or self._clearance.kind != self.kind:
+            self._clearance = Clearance(self.kind)
+        return self._clearance
 
     def _proven(self) -> list[str]:
         """All of them hold a slot: the fake never has too many."""
@@ -171,7 +195,7 @@ class FakeEngine:
             if not self._in_flight.get(name):
                 gone = self._reports.pop(name)
                 await asyncio.to_thread(self.model.unload, _key(gone.digest))
-        for entry in snapshot.versions:
+        for entry in choose_probes(snapshot, self.kind).versions:
             known = self._reports.get(entry.name)
             if known and known.attempt >= entry.attempt and known.state is VersionState.FAILED:
                 continue
@@ -224,6 +248,8 @@ class FakeEngine:
         grant = self._grant(request.headers.get("authorization", ""))
         if grant is None:
             return _error(401, "The API key is not valid.")
+        if self.waits_for_gate and "gate" not in grant.scopes:
+            return _error(503, "The adapters are not proven yet on this build of the engine.")
         body = await request.json()
         name = body["model"]
         entry = self._resolve(grant, name)

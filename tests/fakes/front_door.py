@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import uvicorn
 from prometheus_client import generate_latest
 from starlette.applications import Starlette
@@ -17,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from serving.contract import TenantEntry
+from serving.contract import EngineKind, TenantEntry
 from serving.engine.runtime import get_runtime, set_runtime
 from serving.engine.tenancy import RequestRefused, TenancyMiddleware, current_scope
 from tests.builders.snapshots import key, snapshot, version
+from tests.fakes.engine_port import DESCRIPTION
 from tests.fakes.engine_world import World
 
 KEYS = (
@@ -110,27 +112,32 @@ async def serving(app: Any) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def behind_the_door(folder: Path) -> AsyncIterator[Served]:
-    """Two tenants, one of their adapters broken, and an engine that has converged."""
+async def behind_the_door(
+    folder: Path, *, cleared: list[EngineKind] | None = None
+) -> AsyncIterator[Served]:
+    """Two tenants, one of their adapters broken, and an engine that has converged.
+
+    It is ready, but where only other kinds of engines are `cleared`.
+    """
     world = World(folder, metrics_token="scrape")
     one = version("acme/support@1", digest=await world.put("one"))
     beta = version("beta/sql@1", digest=await world.put("two"))
     refused = version("acme/broken@1", digest=await world.put("REFUSE"))
-    world.link.publish(
-        snapshot(
-            one,
-            beta,
-            refused,
-            aliases=(one.name, beta.name, refused.name),
-            keys=KEYS,
-            tenants=(TenantEntry("acme", 2),),
-            store_url=world.store_url,
-        )
+    first = snapshot(
+        one,
+        beta,
+        refused,
+        aliases=(one.name, beta.name, refused.name),
+        keys=KEYS,
+        tenants=(TenantEntry("acme", 2),),
+        store_url=world.store_url,
     )
+    world.link.publish(msgspec.structs.replace(first, cleared=cleared))
     await world.run()
     set_runtime(world.runtime)
     assert get_runtime() is world.runtime
-    await world.until(lambda: world.runtime.readiness() is None)
+    await world.until(lambda: world.runtime.agent.is_settled)
+    assert (world.runtime.readiness() is None) == (cleared is None or DESCRIPTION.kind in cleared)
     tiny = Served(world)
     async with serving(tiny.app()) as tiny.url:
         yield tiny

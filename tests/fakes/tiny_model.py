@@ -33,7 +33,7 @@ class TinyModel:
     """Thread-safe; one pass at a time. Adapter keys are digests: module names take no dot."""
 
     def __init__(self, base: Path) -> None:
-        self._lock = threading.Lock()
+        self.base, self._lock = base, threading.Lock()
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
         self._end = model.generation_config.eos_token_id or model.config.eos_token_id
         self._model: Any = get_peft_model(

@@ -14,7 +14,6 @@ from serving.contract import EngineReport
 from serving.controller.registry.tables import AdapterRow, Json, VersionRow
 from serving.controller.registry.transactions import Sessions, Unit
 
-
 LEAP = 1_000_000
 """Engines differ by fewer revisions: the first one that asks lifts the registry above all of them,
 so none is left that follows the same number with other content. Arbitrary."""
