@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.kubelet.chart import CHART
 from tests.builders.envoy import complaint, envoy_program, front_files
 from tests.builders.helm import Json, container_of, object_named, refusal, render
 
@@ -172,3 +174,42 @@ def test_a_pool_without_its_picker_or_gateway_is_refused(missing: str) -> None:
 )
 def test_a_wrong_value_of_the_front_is_refused_by_its_name(values: Json, said: str) -> None:
     assert said in refusal({"front": values})
+
+
+def test_the_values_that_the_page_names_exist_and_say_what_it_says() -> None:
+    page = (CHART.parents[1] / "docs" / "front.md").read_text()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    named = set(
+        re.findall(r"`((?:front|networkPolicy|engine|autoscaling|monitoring)\.[A-Za-z.]+)", page)
+    )
+
+    assert len(named) > 12
+    for path in sorted(named):
+        here: Any = values
+        for part in path.split("."):
+            assert part in here, path
+            here = here[part]
+    envoy = values["front"]["envoy"]
+    assert f"({envoy['hashing']['balanceFactor']})" in page
+    assert f"({envoy['timeouts']['streamIdleSeconds']})" in page
+
+
+def test_the_page_gives_the_pattern_that_the_front_uses() -> None:
+    page = (CHART.parents[1] / "docs" / "front.md").read_text()
+    (pattern,) = re.findall(r"`(\^\(\?:Bearer.*\$)`", page)
+    (used,) = set(re.findall(r"regex: '(.*)'", yaml_text()))
+
+    keys = [
+        "Bearer lp_aB-9_x.0123456789",
+        "lp_aB-9_x.0123456789",
+        "Bearer lp_old",
+        "Bearer sk-other.x",
+    ]
+    assert [re.sub(pattern, r"\1", key) for key in keys] == [
+        re.sub(used, r"\1", key) for key in keys
+    ]
+    assert re.sub(pattern, r"\1", keys[0]) == "0123456789"
+
+
+def yaml_text() -> str:
+    return str(object_named(render(front()), "ConfigMap", "loraplane-front")["data"]["envoy.yaml"])
