@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from adapters.errors import ReferenceFailed
+from adapters.parity.protocol import FAREWELL_ID, Reply
 from adapters.parity.reference_channel import ChannelBroken, OnWaiting
 from adapters.parity.reference_client import ReferenceClient
 from adapters.parity.reference_socket import ProofRefused, SocketChannel, connect
@@ -30,6 +32,9 @@ _STUCK_SECONDS = 60.0
 """How long a pod may lack its image or its configuration; arbitrary, some tries of a kubelet."""
 _DYING_SECONDS = 5.0
 """How long a broken connection's pod may take to say how it ended."""
+
+_FAREWELL_BYTES = 1000
+"""A farewell is shorter; longer lines are not read twice."""
 
 log = structlog.get_logger()
 
@@ -182,7 +187,11 @@ class JobChannel:
 
     async def read_line(self) -> bytes:
         """See `Channel`."""
-        return await self._channel.read_line()
+        line = await self._channel.read_line()
+        # The server's farewell may be read before its end of the connection is known.
+        if len(line) <= _FAREWELL_BYTES and msgspec.json.decode(line, type=Reply).id == FAREWELL_ID:
+            self.was_cut = True
+        return line
 
     async def explain_end(self) -> str:
         """How the pod ended, where it did."""
