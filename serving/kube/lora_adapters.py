@@ -42,6 +42,7 @@ _TICK_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
 _SWEEP_FACTOR = 20.0
 """A look at everything pauses so many times as long as it took: 5 % of a core at most."""
+_SWEEP_SLICE = 50
 _DEBOUNCE_SECONDS = 0.1
 _GONE = "gone:"
 _AUDIT_PAGE = 500
@@ -153,9 +154,12 @@ class LoraAdapters:
     async def _sweep(self) -> None:
         """Queue every object that has something to do or to say, and every record without one."""
         view = await self._view(None)
-        for name, resource in self._objects.resources.items():
+        for count, (name, resource) in enumerate([*self._objects.resources.items()]):
             if self._is_due(resource, view):
                 self._queue.add(name)
+            if count % _SWEEP_SLICE == 0:
+                # Thousands of objects must not hold up a lease or a request.
+                await asyncio.sleep(0)
         present = {resource.uid: resource for resource in self._objects.resources.values()}
         for record in find_gone(view.records.values(), present):
             if record.namespace == self._cluster.namespace:

@@ -113,7 +113,7 @@ resources = st.builds(
 A_RESOURCE = parse_resource(
     {
         "metadata": {"name": "support", "namespace": "fleet", "uid": "u1", "generation": 4},
-        "spec": {"tenant": "acme", "adapter": "support", "source": {"uri": "s3://m/x"}},
+        "spec": {"tenant": "acme", "adapter": "support", "source": {"uri": "s3://models/x"}},
     }
 )
 
