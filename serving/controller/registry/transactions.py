@@ -36,6 +36,8 @@ MAX_KEYS = 1000
 """Keys that one query names; with more, reading all is cheaper."""
 
 _BUSY_TIMEOUT_SECONDS = 30
+_ABANDONED_SECONDS = 15
+"""No transaction here waits for anything but the database; the longest take some hundred ms."""
 _RETRIES = 6
 _FIRST_PAUSE_SECONDS = 0.02
 # serialization_failure, deadlock_detected, admin_shutdown, cannot_connect_now
@@ -159,6 +161,7 @@ class Sessions:
             try:
                 return await attempt()
             except (SQLAlchemyError, OSError) as exc:
+                _end_if_cancelled(exc)
                 if not _may_retry(exc):
                     raise RegistryUnavailable(reason=_reason(exc)) from exc
             await asyncio.sleep(pause)
@@ -194,7 +197,12 @@ class Sessions:
 
 def _open_engine(url: str) -> AsyncEngine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_pre_ping=True, pool_size=10)
+        # One that is frozen, or cut off, inside a write would keep the fleet's row, and so every
+        # other controller from writing, until it is back: its transaction is ended instead.
+        settings = {"idle_in_transaction_session_timeout": f"{_ABANDONED_SECONDS * 1000}"}
+        return create_async_engine(
+            url, pool_pre_ping=True, pool_size=10, connect_args={"server_settings": settings}
+        )
     engine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -232,6 +240,14 @@ def _writing(engine: AsyncEngine) -> AsyncEngine:
         return engine.execution_options(registry_write=True)
     # Each statement after the fleet row's lock sees everything committed before it.
     return engine.execution_options(isolation_level="READ COMMITTED")
+
+
+def _end_if_cancelled(exc: BaseException) -> None:
+    # A rollback that fails, because the connection has gone, takes the place of the cancellation
+    # that it is part of: to try again then would be to go on for ever.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from exc
 
 
 def _may_retry(exc: BaseException) -> bool:

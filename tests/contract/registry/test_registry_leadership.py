@@ -12,6 +12,7 @@ from serving.controller.lifecycle import Event, State, Verdict
 from serving.controller.registry.moves import Move
 from serving.controller.registry.rechecks import RecheckResult
 from serving.controller.registry.repository import Repository
+from serving.controller.registry.transactions import Unit
 from serving.controller.staleness import Proof, StaleReason
 from tests.builders.registry import a_version, an_upload
 
@@ -141,3 +142,26 @@ async def state_of(repository: Repository) -> object:
         await repository.work.noise_floor("vllm 1", "base", "float32"),
         await repository.fleet.revision(),
     )
+
+
+async def test_a_writer_that_is_frozen_keeps_nobody_from_writing_for_long(
+    database_url: str, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database_url.startswith("sqlite"):
+        pytest.skip("SQLite's lock ends with the process; replicas need PostgreSQL")
+    monkeypatch.setattr("serving.controller.registry.transactions._ABANDONED_SECONDS", 1)
+    frozen, is_inside = Repository(database_url), asyncio.Event()
+
+    async def never_ends(unit: Unit) -> None:
+        is_inside.set()
+        await asyncio.Event().wait()
+
+    writing = asyncio.create_task(frozen.sessions.write(never_ends))
+    await is_inside.wait()
+
+    async with asyncio.timeout(60):
+        await repository.tenants.create("other", display_name="Other", actor="root")
+
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await frozen.close()
