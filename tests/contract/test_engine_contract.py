@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.base_model import read_base_model
 from adapters.parity.protocol import SuitePrompt, VerifyItem, VerifyRow
 from adapters.parity.runners import RunnerFacts, StandaloneAnswer
 from adapters.parity.runners.openai import OpenAiRunner
@@ -45,6 +46,8 @@ def test_a_version_is_loaded_proven_and_reported(fleet: Fleet) -> None:
     assert report.url == fleet.engine.url
     assert report.build
     assert report.dtype == "float32"
+    assert report.base_revision == read_base_model(fleet.engine.base).revision
+    assert (report.stopping, report.waits_for_gate) == (False, False)
 
 
 def test_pinned_and_alias_names_are_answered_and_the_answer_names_the_version(
@@ -246,3 +249,19 @@ def test_a_real_engine_can_be_the_standalone_deployment(
     assert facts.versions == {"deployment_model": "acme/support@1"}
     assert [note.code for note in facts.notes] == ["tool_calls_as_text"]
     assert [(item.is_cut, len(item.token_ids or ())) for item in answers] == [(True, 5)] * 2
+
+
+def test_an_engine_that_serves_is_not_shut_out_by_a_registry_that_forgot_its_kind(
+    fleet: Fleet,
+) -> None:
+    fleet.publish(fleet.entry("acme/support@1", seed=1), aliases={"acme/support": 1})
+    fleet.settled("acme/support@1")
+    try:
+        revision = fleet.engine.desired.publish(cleared=[])
+
+        report = fleet.engine.desired.wait_until(lambda report: report.revision >= revision)
+
+        assert (report.is_ready, report.waits_for_gate) == (True, False)
+        assert fleet.answer(fleet.acme, "support")[0] == "acme/support@1"
+    finally:
+        fleet.engine.desired.publish(cleared=None)
