@@ -97,12 +97,13 @@ class Clearances:
         )
         async with self._sessions.read() as session:
             rows = (await session.execute(live)).all()
-            latest = {row[0]: row[1] for row in (await session.execute(measured)).all()}
+            found = (await session.execute(measured)).all()
+        latest = {name: Verdict(verdict) for name, verdict in found if verdict is not None}
         return [
             Standing(
                 version=name,
                 needed=None if verdict is None else Verdict(verdict),
-                found=None if latest.get(name) is None else Verdict(latest[name]),
+                found=latest.get(name),
                 why=_why(recheck or {}, kind),
             )
             for name, verdict, recheck in rows

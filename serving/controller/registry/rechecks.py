@@ -87,7 +87,7 @@ class Rechecks:
         async with self._sessions.read() as session:
             rows = (await session.execute(query)).all()
         return {
-            Proof(str(build), str(base), str(dtype)): Verdict(verdict)
+            Proof(str(build), str(base), str(dtype)): Verdict(str(verdict))
             for build, base, dtype, verdict in rows
         }
 
