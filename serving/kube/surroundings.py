@@ -65,7 +65,7 @@ async def _open(
                 floor=context.repository.leadership.term,
                 on_failure=failures.inc,
             ),
-            reference=_reference(settings, cluster),
+            reference=_reference(settings, cluster, context),
             companions=_companions(settings, cluster),
         )
 
@@ -85,7 +85,7 @@ def _instance(settings: KubernetesSettings) -> str:
 
 
 def _reference(
-    settings: KubernetesSettings, cluster: Cluster
+    settings: KubernetesSettings, cluster: Cluster, context: ControllerContext
 ) -> Callable[[ControllerContext], ReferenceClient] | None:
     template = settings.reference_job
     if settings.reference_runner != "job" or template is None:
@@ -95,6 +95,8 @@ def _reference(
         owner = settings.engine_statefulset
         return job_reference(context, cluster, template=template, owner=owner)
 
+    # A template that cannot be used shall end the start, not each lead.
+    make(context)
     return make
 
 
