@@ -10,7 +10,7 @@ from serving.cli import settings_doc
 from serving.cli.main import app
 from serving.controller.auth import Scope
 from serving.engine.profile import EngineProfile
-from serving.settings import ControllerSettings, EngineSettings
+from serving.settings import ControllerSettings, EngineSettings, KubernetesSettings
 
 
 def test_the_page_is_the_one_that_the_code_makes() -> None:
@@ -23,7 +23,7 @@ def test_every_setting_is_on_the_page_with_a_meaning() -> None:
 
     n_settings = sum(
         len(dataclasses.fields(owner))
-        for owner in (ControllerSettings, EngineSettings, EngineProfile)
+        for owner in (ControllerSettings, KubernetesSettings, EngineSettings, EngineProfile)
     )
     assert len(rows) == n_settings
     assert [row for row in rows if row.endswith("|  |")] == []
