@@ -37,18 +37,18 @@ from serving.kube.kinds import (
 
 __all__ = [
     "CONFIG_MAPS",
+    "Change",
+    "Cluster",
     "EVENTS",
     "JOBS",
+    "Json",
+    "Kind",
     "LEASES",
     "LORA_ADAPTERS",
+    "Listing",
     "PODS",
     "SECRETS",
     "STATEFUL_SETS",
-    "Change",
-    "Cluster",
-    "Json",
-    "Kind",
-    "Listing",
 ]
 
 REQUEST_SECONDS = 10.0
