@@ -155,20 +155,26 @@ async def test_an_engine_that_comes_back_gets_its_tenants_back(
 async def test_a_busy_engine_hands_a_tenants_requests_to_the_next(
     client: httpx.AsyncClient, engines: list[Upstream]
 ) -> None:
-    gates = [engine.hold() for engine in engines]
-    key = keys(1)[0]
+    shares, answers = await shares_of_one_tenant(client, engines, 24)
 
-    asked = [asyncio.create_task(ask(client, key)) for _ in range(24)]
-    await _answered(engines, 24)
-    shares = sorted(len(engine.seen) for engine in engines)
+    # Of 24 one engine may have 150 % of the mean of 12, and the one that made it so.
+    assert 24 - 19 <= shares[0] <= 24 - 17
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def shares_of_one_tenant(
+    client: httpx.AsyncClient, engines: list[Upstream], n: int
+) -> tuple[list[int], list[httpx.Response]]:
+    """Requests that each engine has after so many came one by one and none was answered."""
+    gates, asked = [engine.hold() for engine in engines], []
+    for i in range(n):
+        asked.append(asyncio.create_task(ask(client, keys(1)[0])))
+        await _answered(engines, i + 1)
+    shares = sorted(engine.in_flight for engine in engines)
     for gate in gates:
         for _ in asked:
             gate.release()
-    answers = await asyncio.gather(*asked)
-
-    # 150 % of the mean of 12 and the one that made it so, and again for each of two workers.
-    assert shares[0] >= 24 - 20
-    assert {answer.status_code for answer in answers} == {200}
+    return shares, await asyncio.gather(*asked)
 
 
 async def test_without_a_bound_a_tenant_stays_on_its_engine(
@@ -179,14 +185,7 @@ async def test_without_a_bound_a_tenant_stays_on_its_engine(
         a_front(tmp_path, values, n_healthy=2) as front,
         httpx.AsyncClient(base_url=front.url, trust_env=False, timeout=30) as client,
     ):
-        gates = [engine.hold() for engine in engines]
-        asked = [asyncio.create_task(ask(client, keys(1)[0])) for _ in range(24)]
-        await _answered(engines, 24)
-        shares = sorted(len(engine.seen) for engine in engines)
-        for gate in gates:
-            for _ in asked:
-                gate.release()
-        await asyncio.gather(*asked)
+        shares, _ = await shares_of_one_tenant(client, engines, 24)
 
     assert shares == [0, 24]
 
