@@ -7,7 +7,7 @@ import datetime as dt
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class Fate:
     """Counted by the engine, as its last words say."""
     reason: str
     """Why it ended; the name of the error where it never did."""
+    request_id: str = field(default="", compare=False)
+    """As the front's access log has it."""
 
     def is_whole(self, model: str, n_tokens: int) -> bool:
         """Answered completely, by this version alone."""
@@ -85,7 +87,10 @@ async def _ask(
         async with client.stream("POST", "/v1/completions", json=body, headers=headers) as answer:
             if answer.status_code != httpx.codes.OK:
                 text = (await answer.aread()).decode(errors="replace")
-                return Fate(tenant, is_stream, answer.status_code, frozenset(), 0, text[:300])
+                number = answer.headers.get("x-request-id", "")
+                return Fate(
+                    tenant, is_stream, answer.status_code, frozenset(), 0, text[:300], number
+                )
             if not is_stream:
                 return _whole(tenant, [json.loads(await answer.aread())], is_stream=False)
             lines = [line async for line in answer.aiter_lines() if line.startswith("data: ")]

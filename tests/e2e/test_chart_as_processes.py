@@ -33,10 +33,10 @@ from tests.builders.kubelet import (
     node_with_real_api_server,
 )
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
 _TENANTS = ("acme", "globex", "initech")
 _N_TOKENS = 48
-_READY_SECONDS = 500.0
+_READY_SECONDS = 900.0
 _SUITE = [
     {"id": f"q{number}", "prompt": f"Guest {number} would like to", "max_tokens": 4}
     for number in range(8)
