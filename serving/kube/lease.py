@@ -137,15 +137,15 @@ class LeaseLeadership:
             await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             # The work first, while the Lease is still renewed: nobody begins before it has ended.
-            is_over = working.done()
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
             self.is_leading = False
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
             await self._release(held)
-        if is_over and not working.cancelled():
-            working.result()
+        for task in (working, keeping):
+            if not task.cancelled():
+                task.result()
 
     async def _keep(self, held: _Held) -> None:
         """Renew until the Lease is lost, or could be before the next renewal."""

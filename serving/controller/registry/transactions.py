@@ -197,16 +197,23 @@ class Sessions:
 
 def _open_engine(url: str) -> AsyncEngine:
     if make_url(url).get_backend_name() != "sqlite":
-        # One that is frozen, or cut off, inside a write would keep the fleet's row, and so every
-        # other controller from writing, until it is back: its transaction is ended instead.
-        settings = {"idle_in_transaction_session_timeout": f"{_ABANDONED_SECONDS * 1000}"}
-        return create_async_engine(
-            url, pool_pre_ping=True, pool_size=10, connect_args={"server_settings": settings}
-        )
+        engine = create_async_engine(url, pool_pre_ping=True, pool_size=10)
+        event.listen(engine.sync_engine, "connect", _prepare_postgres)
+        return engine
     engine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgres(connection: Any, _record: Any) -> None:
+    # One that is frozen, or cut off, inside a write would keep the fleet's row, and so every other
+    # controller from writing, until it is back: its transaction is ended instead. Not as a
+    # parameter of the connection's start, which poolers of connections refuse.
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {_ABANDONED_SECONDS * 1000}")
+    cursor.close()
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
