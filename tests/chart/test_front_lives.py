@@ -170,6 +170,44 @@ async def _has_ended(process: asyncio.subprocess.Process, *, within_seconds: flo
     return True
 
 
+async def test_a_front_whose_connections_are_all_taken_still_answers_its_probes(
+    tmp_path: Path,
+) -> None:
+    """Else the kubelet would restart it, and cut the connections that it serves."""
+    async with upstreams("127.0.0.2") as (engine,):
+        values = front_values([engine], maxConnections=4)
+        async with a_front(tmp_path, values, n_healthy=1) as front:
+            taken = [await asyncio.open_connection("127.0.0.1", front.port()) for _ in range(8)]
+            await until(lambda: _refused(taken), 4, front.log)
+            # The metrics listener asks the admin interface, by a connection like any other.
+            statuses = [
+                await _status(f"http://127.0.0.1:{front.port(which)}{path}")
+                for which, path in (
+                    ("metricsPort", "/ready"),
+                    ("metricsPort", "/metrics"),
+                    ("adminPort", "/ready"),
+                )
+            ]
+            still = await _refused(taken)
+            for _, writer in taken:
+                writer.close()
+
+    assert statuses == [200, 200, 200]
+    assert still == 4
+
+
+async def _refused(taken: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> int:
+    return sum(reader.at_eof() or reader.exception() is not None for reader, _ in taken)
+
+
+async def _status(url: str) -> int | str:
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        try:
+            return (await client.get(url)).status_code
+        except httpx.TransportError as exc:
+            return repr(exc)
+
+
 async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -> None:
     old, new = Authority(), Authority()
     folder = tmp_path / "tls"

@@ -212,6 +212,8 @@ body_format:
 {{- $envoy := .Values.front.envoy -}}
 name: metrics
 address: {socket_address: {address: {{ $envoy.bindAddress | quote }}, port_value: {{ $envoy.metricsPort | int64 }}}}
+# A front whose tenants have taken every connection is busy, not ill: its probes must be answered.
+ignore_global_conn_limit: true
 filter_chains:
   - filters:
       - name: envoy.filters.network.http_connection_manager
