@@ -73,6 +73,7 @@ def render_text(
     release: str = "loraplane",
     namespace: str = "default",
     options: Sequence[str] = (),
+    chart: Path = CHART,
 ) -> str:
     """What `helm template` prints.
 
@@ -80,11 +81,12 @@ def render_text(
         values: over those of the profile.
         profile: name of a file in profiles/, without `.yaml`; None: the chart's own values.
         options: more options of helm.
+        chart: another folder than the repository's chart.
 
     Raises:
         HelmRefused: the chart refuses the values.
     """
-    words = ["template", release, str(CHART), "--namespace", namespace, *options]
+    words = ["template", release, str(chart), "--namespace", namespace, *options]
     if profile is not None:
         words += ["--values", str(CHART / "profiles" / f"{profile}.yaml")]
     return helm(*words, "--values", "-", stdin=yaml.safe_dump(dict(values or {})))

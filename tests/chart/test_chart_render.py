@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
+from bench.kubelet.chart import CHART
 from serving.settings import ControllerSettings, EngineSettings, KubernetesSettings
 from tests.builders.helm import (
     BUCKET,
@@ -197,10 +201,34 @@ def pod_template(objects: list[Json]) -> list[Json]:
     return [workload["spec"]["template"] for workload in (controller(objects), engine(objects))]
 
 
-def test_a_new_chart_alone_restarts_no_engine() -> None:
-    labels = engine(render())["spec"]["template"]["metadata"]["labels"]
+def test_a_new_release_restarts_only_pods_whose_image_is_new(tmp_path: Path) -> None:
+    """Two charts that differ in nothing but their version; engine and reference are pinned."""
+    digest = {"image": {"digest": "sha256:" + "a" * 64}}
+    values = {
+        "engine": digest, "reference": digest, "secrets": GIVEN_SECRETS,
+        "front": {"mode": "envoy"}, "postgresql": {"enabled": True},
+    }  # fmt: skip
 
-    assert "helm.sh/chart" not in labels
+    before, after = (
+        render(values, chart=_chart_of_version(tmp_path, version)) for version in ("7.0.0", "7.0.1")
+    )
+
+    changed = {
+        body["metadata"]["name"]
+        for body, later in zip(before, after, strict=True)
+        if body["kind"] in ("Deployment", "StatefulSet")
+        and body["spec"]["template"] != later["spec"]["template"]
+    }
+    assert changed == {"loraplane-controller"}
+    assert job_of(before)["spec"]["template"] == job_of(after)["spec"]["template"]
+
+
+def _chart_of_version(folder: Path, version: str) -> Path:
+    made = shutil.copytree(CHART, folder / version)
+    facts = yaml.safe_load((made / "Chart.yaml").read_text())
+    facts.update(version=version, appVersion=version)
+    (made / "Chart.yaml").write_text(yaml.safe_dump(facts))
+    return made
 
 
 def test_one_controller_with_sqlite_leaves_before_the_next_one_comes() -> None:

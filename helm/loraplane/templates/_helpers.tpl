@@ -37,10 +37,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{/* Labels of a pod: without the chart's version, which would restart pods for a chart that changes nothing of theirs. */}}
+{{/* Labels of a pod: without versions, which would restart engines for a release that changes nothing of theirs. */}}
 {{- define "loraplane.podLabels" -}}
 {{ include "loraplane.selectorLabels" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: loraplane
 {{- with .root.Values.commonLabels }}
