@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -20,6 +21,31 @@ LINE_LIMIT_BYTES = 256 * 1024**2
 """Longest line of the protocol; arbitrary, far above a suite of thousands of cases."""
 _LOG_LINES = 80
 _DYING_SECONDS = 5.0
+_CHILD_SEES = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
+        # A base that is named by its hub id is fetched by the child itself.
+        *("XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    }
+)
+_CHILD_SEES_PREFIXES = (
+    *("LC_", "LD_", "PYTHON", "CUDA", "NVIDIA", "CUBLAS", "TORCH", "PYTORCH", "TRITON"),
+    *("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "HF_", "HUGGINGFACE_", "TRANSFORMERS_"),
+    "TOKENIZERS_",
+)
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process that reads tenants' tensors gets to see of `environ`: a list of what it needs.
+
+    Not the store's credentials, tokens or the registry's URL. `HF_TOKEN` is the one secret in it.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _CHILD_SEES or name.startswith(_CHILD_SEES_PREFIXES)
+    }
 
 
 class ChannelBroken(Exception):
@@ -107,7 +133,11 @@ class ProcessLauncher:
         env: Mapping[str, str] | None = None,
         on_log: Callable[[str], None] | None = None,
     ) -> None:
-        """`env`: all of the child's environment; None: this one's. `on_log`: hears its log."""
+        """Nothing is started yet.
+
+        `env`: all of the child's environment; None: `child_environment` of this process's.
+        `on_log`: hears its log.
+        """
         self._command, self._env, self._on_log = tuple(command), env, on_log
 
     async def start(self, on_waiting: OnWaiting) -> ProcessChannel:
@@ -123,7 +153,7 @@ class ProcessLauncher:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=LINE_LIMIT_BYTES,
-                env=None if self._env is None else dict(self._env),
+                env=child_environment(os.environ) if self._env is None else dict(self._env),
             )
         except OSError as exc:
             raise ReferenceFailed(reason=f"the process cannot be started: {exc}") from exc

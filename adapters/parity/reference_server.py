@@ -24,14 +24,17 @@ import msgspec
 
 from adapters.errors import ReferenceFailed, StoreUnavailable
 from adapters.parity.protocol import FAREWELL_ID, Failure, Reply, Request
-from adapters.parity.reference_channel import ChannelBroken, LineTooLong, ProcessLauncher
+from adapters.parity.reference_channel import (
+    ChannelBroken,
+    LineTooLong,
+    ProcessLauncher,
+    child_environment,
+)
 from adapters.parity.reference_socket import DEFAULT_PORT, ProofRefused, SocketChannel, accept
 from adapters.parity.reference_worker import FetchedAdapters, Worker
 from adapters.store import ArtifactStore
 
 TOKEN_VARIABLE = "LORAPLANE_REFERENCE_TOKEN"  # noqa: S105 - a variable's name
-_NOT_FOR_THE_CHILD = frozenset({TOKEN_VARIABLE, "LORAPLANE_CLUSTER_SECRET"})
-"""The child reads tensors that tenants sent; it has no use for secrets."""
 _MAX_CONNECTIONS = 64
 """Arbitrary: one client, and some that have not proved themselves yet."""
 _TAKEN = "another controller has taken the reference over"
@@ -201,7 +204,7 @@ async def serve(options: argparse.Namespace, *, token: str, store_url: str) -> i
     """
     command = [sys.executable, "-m", "adapters.parity.reference_process"]
     command += ["--threads", str(options.threads), "--device", options.device]
-    env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_THE_CHILD}
+    env = child_environment(os.environ)
     store = ArtifactStore.from_url(store_url)
     with tempfile.TemporaryDirectory(prefix="reference-", dir=options.scratch) as scratch:
         adapters = FetchedAdapters(store, Path(scratch) / "adapters")

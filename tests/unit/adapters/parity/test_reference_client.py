@@ -240,3 +240,18 @@ async def test_the_real_process_reads_a_trained_adapter(base, trained):
     assert report.non_finite_cases == ()
     assert seen[-1] == (6, 6)
     assert all(row.argmax_ids == item.token_ids for row, item in zip(rows, items, strict=True))
+
+
+async def test_a_child_of_this_machine_sees_none_of_this_processs_secrets(tmp_path, monkeypatch):
+    monkeypatch.setenv("LORAPLANE_ADMIN_TOKEN", "verysecret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
+    seen = tmp_path / "seen"
+    program = f"import os; open({str(seen)!r}, 'w').write(repr(dict(os.environ)))"
+    client = ReferenceClient(command=[sys.executable, "-c", program], timeout_seconds=30.0)
+
+    with pytest.raises(ReferenceFailed):
+        await client.load_base("base", dtype="float32")
+    await client.close()
+
+    assert "verysecret" not in seen.read_text()
+    assert os.environ["PATH"] in seen.read_text()

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
+import adapters.parity.reference_server as reference_server_module
 from adapters.errors import ArtifactNotFound, ReferenceFailed
 from adapters.manifest import manifest_of_folder
 from adapters.parity.protocol import TokenizedPrompt, VerifyItem
@@ -267,3 +269,50 @@ async def test_the_program_answers_with_the_same_bits_as_a_child_of_this_machine
 async def test_without_a_token_or_a_store_the_program_does_not_start(tmp_path):
     async with reference_server(free_port(), "", tmp_path) as process:
         assert await asyncio.wait_for(process.wait(), 60) == 1
+
+
+async def test_the_child_sees_nothing_of_the_servers_secrets(tmp_path, monkeypatch):
+    secrets = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "GOOGLE_SERVICE_ACCOUNT_KEY": "{}",
+        "AZURE_STORAGE_ACCOUNT_KEY": "key",
+        "LORAPLANE_REFERENCE_TOKEN": TOKEN,
+        "LORAPLANE_STORE_URL": (tmp_path / "store").as_uri(),
+        "LORAPLANE_DATABASE_URL": "postgresql://a:b@c/d",
+    }
+    for name, value in {**secrets, "HF_HOME": "/cache", "CUDA_VISIBLE_DEVICES": "1"}.items():
+        monkeypatch.setenv(name, value)
+    given = []
+
+    class Seen(ProcessLauncher):
+        def __init__(self, command, **settings):
+            super().__init__(CHILD, **settings)
+            given.append(settings["env"])
+
+    monkeypatch.setattr(reference_server_module, "ProcessLauncher", Seen)
+    port = free_port()
+    options = parse_options(["--host", HOST, "--port", str(port), "--unused-seconds", "0.2"], {})
+    store_url = secrets["LORAPLANE_STORE_URL"]
+    running = asyncio.ensure_future(
+        reference_server_module.serve(
+            options, token=TOKEN, store_url=secrets["LORAPLANE_STORE_URL"]
+        )
+    )
+    client = ReferenceClient(launcher=ConnectingLauncher(port), timeout_seconds=30.0)
+    await client.load_base("base", dtype="float32")
+    told = await _environment_of_child(given[0])
+    await client.close()
+
+    assert await asyncio.wait_for(running, 20) == 0
+    assert not secrets.keys() & told.keys()
+    assert (told["HF_HOME"], told["CUDA_VISIBLE_DEVICES"]) == ("/cache", "1")
+
+
+async def _environment_of_child(env):
+    program = "import json, os; print(json.dumps(dict(os.environ)))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, env=env, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return json.loads(output)
