@@ -293,7 +293,6 @@ async def test_the_child_sees_nothing_of_the_servers_secrets(tmp_path, monkeypat
     monkeypatch.setattr(reference_server_module, "ProcessLauncher", Seen)
     port = free_port()
     options = parse_options(["--host", HOST, "--port", str(port), "--unused-seconds", "0.2"], {})
-    store_url = secrets["LORAPLANE_STORE_URL"]
     running = asyncio.ensure_future(
         reference_server_module.serve(
             options, token=TOKEN, store_url=secrets["LORAPLANE_STORE_URL"]
