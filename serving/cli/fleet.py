@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
 from serving.cli import views
@@ -36,13 +37,33 @@ def events(
 
 
 def engines(as_json: AsJson = False, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """List engines: state, revision, slots, versions."""
+    """List engines: state, revision, slots, versions, and what keeps one from tenants."""
     with connect(url, token) as client:
         rows = views.items_of(client.fetch("/v1/engines"), "engines")
     if as_json:
         views.print_json(rows)
+        return
+    views.out.print(engines_table(rows))
+    for row in rows:
+        if row.get("gate"):
+            text = f"{row['id']} waits for the gate: {row['gate']['summary']}"
+            views.out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def clear(
+    engine: Annotated[str, typer.Argument(metavar="ENGINE")],
+    reason: Annotated[str, option("--reason", help="Why; kept in the audit.")],
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Let tenants reach engines of this one's build, base and type without the gate's word."""
+    with connect(url, token) as client:
+        row = client.send("POST", f"/v1/engines/{engine}/clear", body={"reason": reason})
+    if as_json:
+        views.print_json(row)
     else:
-        views.out.print(engines_table(rows))
+        views.out.print(f"{engine}: its kind may answer tenants from now on", markup=False)
 
 
 def engines_table(rows: list[Json]) -> Table:

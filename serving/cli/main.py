@@ -47,7 +47,7 @@ _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
         versions.rollback,
         versions.retire,
     ),
-    "Fleet": (fleet.events, fleet.engines, top.top),
+    "Fleet": (fleet.events, fleet.engines, fleet.clear, top.top),
 }
 for panel, verbs in _VERBS.items():
     for verb in verbs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel
+from pydantic import BaseModel, computed_field
 
 from serving.controller.clearance import (
     MAX_BLOCKERS,
@@ -41,8 +41,9 @@ class GateWait(BaseModel):
     not_measurable: str | None
     """Why this controller's gate will never measure on it, as long as both are as they are."""
 
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
     @property
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """In one line."""
         if self.not_measurable is not None:
             return self.not_measurable

@@ -79,7 +79,7 @@ class OneMore:
         response = self.fleet.api("GET", f"/v1/engines/{self.name}")
         return dict(response.json()) if response.status_code == 200 else None
 
-    def wait(self, is_so: Callable[[], object], seconds: float = READY_SECONDS) -> None:
+    def wait(self, is_so: Callable[[], object], seconds: float = 2 * READY_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while not is_so():
             assert self.process is None or self.process.poll() is None, self.log.read_text()[-4000:]

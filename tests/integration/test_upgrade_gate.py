@@ -140,7 +140,7 @@ async def test_a_build_that_answers_otherwise_stays_out_and_says_which_version_s
         assert not second.report().is_ready
         wait = await wait_of(world, second)
         assert [(one.version, one.verdict) for one in wait.blocked_by] == [(version, "FAIL")]
-        assert f"1 keep it out; {version} FAIL: " in wait.in_words
+        assert f"1 keep it out; {version} FAIL: " in wait.summary
         row = await world.steps.row(version)
         assert row.state == State.LIVE, "the version itself is well where it serves"
 
@@ -159,7 +159,7 @@ async def test_an_engine_of_another_base_is_never_measured_against_this_one(
         assert not await world.steps.turn("recheck")
 
         assert second.waits_for_gate
-        assert "the engine serves base ffffffffffff" in (await wait_of(world, second)).in_words
+        assert "the engine serves base ffffffffffff" in (await wait_of(world, second)).summary
 
 
 async def test_what_is_pushed_while_two_kinds_serve_passes_on_both_before_it_is_live(

@@ -50,7 +50,7 @@ async def show_fleet(request: Request, context: Context, _caller: Admin) -> Flee
                 engine,
                 state=state,
                 revision=revision,
-                waits_for=_in_words(waits.get(engine.report.engine_id)),
+                waits_for=_summary(waits.get(engine.report.engine_id)),
             )
             for engine, state in zip(engines, states, strict=True)
         ],
@@ -60,5 +60,5 @@ async def show_fleet(request: Request, context: Context, _caller: Admin) -> Flee
     )
 
 
-def _in_words(wait: GateWait | None) -> str | None:
-    return None if wait is None else wait.in_words
+def _summary(wait: GateWait | None) -> str | None:
+    return None if wait is None else wait.summary
