@@ -63,12 +63,39 @@ def test_the_token_is_read_where_it_is() -> None:
             "https://loraplane-front.serving.svc",
         ),
         ({"controller": {"persistence": {"enabled": False}}}, "WARNING"),
-        ({"store": {"pvc": {"accessModes": ["ReadWriteOnce"]}}}, "must share one node"),
+        ({"store": {"pvc": {"accessModes": ["ReadWriteOnce"]}}}, "kept on one node"),
+        ({}, "kubectl -n serving get pvc loraplane-model-cache loraplane-store\n"),
+        ({}, "kubectl -n serving delete pvc NAME"),
+        ({**BUCKET}, "kubectl -n serving get pvc loraplane-model-cache\n"),
+        ({}, "image.registry is empty: nodes look for loraplane-engine, loraplane-evaluator, "),
+        ({"upgrade": "gate"}, "upgrade is gate, and there is one engine"),
         ({"engine": {"replicas": 3}}, "front.mode=envoy"),
     ],
 )
 def test_the_notes_follow_the_values(values: Json, said: str) -> None:
     assert said in notes(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "unsaid"),
+    [
+        ({**BUCKET, "model": {"cache": {"type": "perEngine"}}}, "ReadWriteMany"),
+        ({"image": {"registry": "registry.example.com/team"}}, "image.registry is empty"),
+        ({"image": {"pullPolicy": "Never"}}, "image.registry is empty"),
+        (
+            {
+                part: {"image": {"repository": f"registry.example.com/{part}"}}
+                for part in ("controller", "engine", "reference")
+            },
+            "image.registry is empty",
+        ),
+        ({}, "upgrade is gate"),
+        ({"upgrade": "gate", "engine": {"replicas": 2}}, "upgrade is gate"),
+        ({}, "kept on one node"),
+    ],
+)
+def test_the_notes_are_silent_where_nothing_is_amiss(values: Json, unsaid: str) -> None:
+    assert unsaid not in notes(values)
 
 
 def kept(values: Json) -> set[str]:

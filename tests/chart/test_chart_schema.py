@@ -22,7 +22,7 @@ WRONG_TYPES_AND_NAMES: list[tuple[str, Any, str]] = [
     ("engine.replicas", -1, "at '/engine/replicas': minimum"),
     ("controller.replicas", 0, "at '/controller/replicas': minimum"),
     ("engine.tensorParallel", 0, "at '/engine/tensorParallel': minimum"),
-    ("upgrade", "yolo", "at '/upgrade': value must be one of 'gate', 'probe'"),
+    ("upgrade", "yolo", "at '/upgrade': value must be one of 'auto', 'gate', 'probe'"),
     ("model.source", "s3", "at '/model/source': value must be one of"),
     ("store.type", "nfs", "at '/store/type': value must be one of 'pvc', 's3', 'gcs', 'azure'"),
     ("store.url", "https://bucket", "at '/store/url'"),

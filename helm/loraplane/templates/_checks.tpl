@@ -97,6 +97,11 @@ The schema has said by then that names and types are right.
 {{- if and (eq $r.device "cuda") (eq (int $r.gpu.count) 0) }}
 - reference.device is cuda, and reference.gpu.count is 0: set a count, or reference.device=cpu.
 {{- end }}
+{{- $timeout := int64 (default 1800 .Values.controller.settings.gate_timeout_seconds) -}}
+{{- $least := mul 4 $timeout }}
+{{- if and (eq $r.runner "job") $r.activeDeadlineSeconds (lt (int64 $r.activeDeadlineSeconds) $least) }}
+- reference.activeDeadlineSeconds is {{ int64 $r.activeDeadlineSeconds }}, and one evaluation may take {{ $timeout }} s (controller.settings.gate_timeout_seconds): a Job lives for several of them and loads the base model first. Set {{ $least }} or more, or 0 for no limit.
+{{- end }}
 {{- range $kind, $may := dict "secrets" $l.secrets "configMaps" $l.configMaps }}
 {{- if and (eq $may.access "names") (not $may.names) }}
 - loraAdapters.{{ $kind }}.access is names: list them in loraAdapters.{{ $kind }}.names.

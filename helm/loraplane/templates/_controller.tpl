@@ -1,4 +1,34 @@
-{{/* The controller's environment, probes and resources. */}}
+{{/* The controller's image, environment, probes and resources. */}}
+
+{{/* With runner process the reference computes in the controller's container, which needs torch then. */}}
+{{- define "loraplane.controllerImage" -}}
+{{- $image := ternary .Values.reference.image .Values.controller.image (eq .Values.reference.runner "process") -}}
+{{- include "loraplane.image" (dict "root" $ "image" $image) -}}
+{{- end -}}
+
+{{/*
+What an engine of a new kind needs first. It may wait for the gate where another engine serves in the
+meantime; a single one would be out for as long as the gate takes.
+*/}}
+{{- define "loraplane.upgrade" -}}
+{{- if ne .Values.upgrade "auto" -}}{{ .Values.upgrade }}
+{{- else if gt (int (include "loraplane.fewestEngines" .)) 1 -}}gate
+{{- else -}}probe
+{{- end -}}
+{{- end -}}
+
+{{- define "loraplane.fewestEngines" -}}
+{{- ternary .Values.autoscaling.minReplicas .Values.engine.replicas .Values.autoscaling.enabled | int64 -}}
+{{- end -}}
+
+{{/*
+GPUs that were asked for are used, or the reference fails and says so: with auto it would compute on
+CPUs, hours instead of minutes, where the GPU's driver is not found in the container.
+*/}}
+{{- define "loraplane.referenceDevice" -}}
+{{- $r := .Values.reference -}}
+{{- if and (eq $r.device "auto") (gt (int $r.gpu.count) 0) -}}cuda{{- else -}}{{ $r.device }}{{- end -}}
+{{- end -}}
 
 {{- define "loraplane.controllerEnv" -}}
 {{- $f := include "loraplane.fullname" . -}}
@@ -28,9 +58,9 @@
   value: /etc/loraplane/job.yaml
 {{- end }}
 - name: LORAPLANE_REFERENCE_DEVICE
-  value: {{ .Values.reference.device }}
+  value: {{ include "loraplane.referenceDevice" . }}
 - name: LORAPLANE_UPGRADE
-  value: {{ .Values.upgrade }}
+  value: {{ include "loraplane.upgrade" . }}
 - name: LORAPLANE_HOST
   value: 0.0.0.0
 - name: LORAPLANE_CONTROLLER_PORT

@@ -35,7 +35,8 @@
 - name: model
   hostPath:
     path: {{ $m.cache.hostPath }}
-    type: DirectoryOrCreate
+    # Not made here: the kubelet would make it root's, which these pods cannot write.
+    type: Directory
 {{- else if or (eq $m.cache.type "emptyDir") (ne .component "engine") }}
 - name: model
   emptyDir:

@@ -66,14 +66,73 @@ priorityClassName: {{ . }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .of.tolerations }}
+{{- $isTogether := and (has .component (list "controller" "engine" "reference")) (include "loraplane.isOneNode" .root) -}}
+{{- with .of.tolerations | default (ternary .root.Values.engine.tolerations list (not (empty $isTogether))) }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .of.affinity }}
+{{- if .of.affinity }}
 affinity:
-  {{- toYaml . | nindent 2 }}
+  {{- toYaml .of.affinity | nindent 2 }}
+{{- else if $isTogether }}
+affinity:
+  podAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      {{- include "loraplane.together" . | nindent 6 }}
 {{- end }}
+{{- end -}}
+
+{{/* Names of the claims of ours that several pods mount: {many: [on many nodes], one: [on one node]}. */}}
+{{- define "loraplane.sharedClaims" -}}
+{{- $store := .Values.store -}}
+{{- $model := .Values.model -}}
+{{- $claims := dict -}}
+{{- if eq $store.type "pvc" -}}{{- $_ := set $claims "store" $store.pvc -}}{{- end -}}
+{{- if and (eq $model.source "hub") (eq $model.cache.type "pvc") -}}{{- $_ := set $claims "model-cache" $model.cache -}}{{- end -}}
+{{- $found := dict "many" list "one" list -}}
+{{- range $name, $claim := $claims -}}
+{{- if not $claim.existingClaim -}}
+{{- $nodes := ternary "many" "one" (has "ReadWriteMany" $claim.accessModes) -}}
+{{- $_ := set $found $nodes (append (get $found $nodes) (printf "%s-%s" (include "loraplane.fullname" $) $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{- define "loraplane.isOneNode" -}}
+{{- if (include "loraplane.sharedClaims" . | fromYaml).one -}}true{{- end -}}
+{{- end -}}
+
+{{/* Our images, where their names lead to no registry. */}}
+{{- define "loraplane.imagesWithoutRegistry" -}}
+{{- $plugin := .Values.engine.plugin -}}
+{{- $names := list .Values.engine.image.repository -}}
+{{- if eq $plugin.mode "initContainer" -}}{{- $names = list $plugin.image.repository -}}{{- end -}}
+{{- $names = append $names .Values.reference.image.repository -}}
+{{- if eq .Values.reference.runner "job" -}}{{- $names = append $names .Values.controller.image.repository -}}{{- end -}}
+{{- $bare := list -}}
+{{- if not .Values.image.registry -}}
+{{- range $names -}}{{- if not (contains "/" .) -}}{{- $bare = append $bare . -}}{{- end -}}{{- end -}}
+{{- end -}}
+{{- join ", " $bare -}}
+{{- end -}}
+
+{{/*
+The node that has the claim. The first engine finds none of the three and may go anywhere, so where its
+GPU is; the others, which could run anywhere, come after it. Without engines, whoever is first.
+*/}}
+{{- define "loraplane.together" -}}
+{{- $others := list "controller" "engine" "reference" -}}
+{{- if and (ne .component "engine") (gt (int (include "loraplane.fewestEngines" .root)) 0) -}}
+{{- $others = list "engine" -}}
+{{- end -}}
+- topologyKey: kubernetes.io/hostname
+  labelSelector:
+    matchLabels:
+      app.kubernetes.io/name: {{ include "loraplane.name" .root }}
+      app.kubernetes.io/instance: {{ .root.Release.Name }}
+    matchExpressions:
+      - {key: app.kubernetes.io/component, operator: In, values: {{ toJson $others }}}
 {{- end -}}
 
 {{/* Given constraints, or a spread over nodes and zones that gives way. Arguments as for placement. */}}

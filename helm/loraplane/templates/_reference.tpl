@@ -12,7 +12,9 @@ metadata:
     {{- include "loraplane.labels" $me | nindent 4 }}
 spec:
   backoffLimit: {{ $r.backoffLimit }}
-  activeDeadlineSeconds: {{ $r.activeDeadlineSeconds }}
+  {{- with $r.activeDeadlineSeconds }}
+  activeDeadlineSeconds: {{ . | int64 }}
+  {{- end }}
   ttlSecondsAfterFinished: {{ $r.ttlSecondsAfterFinished }}
   completions: 1
   parallelism: 1
@@ -57,7 +59,7 @@ spec:
             - name: LORAPLANE_REFERENCE_SCRATCH
               value: /tmp
             - name: LORAPLANE_REFERENCE_DEVICE
-              value: {{ $r.device }}
+              value: {{ include "loraplane.referenceDevice" . }}
             - name: LORAPLANE_STORE_URL
               value: {{ include "loraplane.storeUrl" . | quote }}
             {{- include "loraplane.referenceTokenEnv" . | nindent 12 }}
