@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Select, event, select
+from sqlalchemy import Connection, Select, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -172,6 +172,7 @@ class Sessions:
 
     async def _attempt(self, work: Callable[[Unit], Awaitable[T]]) -> T:
         async with self._write() as session, session.begin():
+            await self._end_if_abandoned(session)
             fleet = (
                 await session.execute(
                     select(FleetRow).where(FleetRow.name == FLEET).with_for_update()
@@ -186,6 +187,14 @@ class Sessions:
                 listener(unit.fleet.revision)
         return result
 
+    async def _end_if_abandoned(self, session: AsyncSession) -> None:
+        # One that is frozen, or cut off, inside a write would keep the fleet's row, and so every
+        # other controller from writing, until it is back: its transaction is ended instead. LOCAL,
+        # and in each: behind a pooler by transactions the next may be on another connection.
+        if self.engine.dialect.name != "sqlite":
+            limit = f"SET LOCAL idle_in_transaction_session_timeout = {_ABANDONED_SECONDS * 1000}"
+            await session.execute(text(limit))
+
     def _fence(self, fleet: FleetRow) -> None:
         if self._term is None:
             return
@@ -197,23 +206,11 @@ class Sessions:
 
 def _open_engine(url: str) -> AsyncEngine:
     if make_url(url).get_backend_name() != "sqlite":
-        engine = create_async_engine(url, pool_pre_ping=True, pool_size=10)
-        event.listen(engine.sync_engine, "connect", _prepare_postgres)
-        return engine
+        return create_async_engine(url, pool_pre_ping=True, pool_size=10)
     engine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
-
-
-def _prepare_postgres(connection: Any, _record: Any) -> None:
-    # One that is frozen, or cut off, inside a write would keep the fleet's row, and so every other
-    # controller from writing, until it is back: its transaction is ended instead. Not as a
-    # parameter of the connection's start, which poolers of connections refuse.
-    cursor = connection.cursor()
-    cursor.execute(f"SET idle_in_transaction_session_timeout = {_ABANDONED_SECONDS * 1000}")
-    cursor.close()
-    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
