@@ -153,6 +153,18 @@ def test_an_image_that_runs_python_writes_nothing_beside_its_code(dockerfile: Do
     assert verb == {"engine": "engine"}.get(dockerfile.name, "controller")
 
 
+def test_the_evaluator_finds_a_gpu_however_the_node_gives_it() -> None:
+    """The NVIDIA toolkit reads the variables; a device plugin without it mounts the driver's folder."""
+    image = read_dockerfile(IMAGES / "evaluator.Dockerfile").image.environment()
+
+    assert image["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert set(image["NVIDIA_DRIVER_CAPABILITIES"].split(",")) == {"compute", "utility"}
+    assert image["LD_LIBRARY_PATH"].split(":") == [
+        "/usr/local/nvidia/lib64",
+        "/usr/local/nvidia/lib",
+    ]
+
+
 def test_the_chart_runs_these_images_as_they_were_built(dockerfile: Dockerfile) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
