@@ -58,11 +58,11 @@ RUN python3 -m pip uninstall --yes setuptools wheel pip \
 COPY --from=installed /opt/loraplane /opt/loraplane
 # Bytecode was written when the packages were installed; later there may be nowhere to write it.
 # torch asks for the user's name, and a number has none.
-# NVIDIA's container toolkit reads NVIDIA_*. Where a device plugin mounts the driver without it (GKE),
-# nothing but LD_LIBRARY_PATH leads a Python image to libcuda; on CPUs the folders do not exist.
+# NVIDIA's container toolkit reads NVIDIA_DRIVER_CAPABILITIES. Where a device plugin mounts the driver
+# without the toolkit (GKE), nothing but LD_LIBRARY_PATH leads a Python image to libcuda; on CPUs the
+# folders do not exist. Which GPUs is the device plugin's to say, so NVIDIA_VISIBLE_DEVICES is not set.
 ENV PATH=/opt/loraplane/bin:$PATH \
     LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/local/nvidia/lib \
-    NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
