@@ -21,6 +21,7 @@ from serving.kube.cluster import PODS, STATEFUL_SETS, Cluster
 from serving.kube.errors import KubeError, KubeNotFound
 from serving.kube.kinds import Json
 from serving.kube.mirror import Mirror
+from serving.kube.together import counted_in, run_together
 
 NAME = "engine_pods"
 """Of this companion, in logs and metrics."""
@@ -102,19 +103,19 @@ async def run_engine_pods(
     Raises:
         Deposed: another controller leads by now.
     """
-    mirror = Mirror(cluster, PODS, selector)
-    following = asyncio.create_task(mirror.run())
+    failures = counted_in(context.metrics.background_failures, NAME)
+    mirror = Mirror(cluster, PODS, selector, on_failure=failures)
     watch = EnginePods(context, cluster, mirror, statefulset)
-    try:
-        while True:
-            seen = mirror.n_changes
-            if mirror.is_synced:
-                await _guarded(context, watch)
-            await mirror.wait_change(_TICK_SECONDS, seen=seen)
-            await asyncio.sleep(_PAUSE_SECONDS / 10)
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+    await run_together(mirror.run(), _follow(context, mirror, watch))
+
+
+async def _follow(context: ControllerContext, mirror: Mirror, watch: EnginePods) -> None:
+    while True:
+        seen = mirror.n_changes
+        if mirror.is_synced:
+            await _guarded(context, watch)
+        await mirror.wait_change(_TICK_SECONDS, seen=seen)
+        await asyncio.sleep(_PAUSE_SECONDS / 10)
 
 
 async def _guarded(context: ControllerContext, watch: EnginePods) -> None:

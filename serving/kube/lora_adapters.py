@@ -34,6 +34,7 @@ from serving.kube.lora_objects import LoraObjects
 from serving.kube.lora_teller import LoraTeller
 from serving.kube.lora_view import RegistryView, read_view
 from serving.kube.mirror import Mirror
+from serving.kube.together import counted_in, run_together
 
 NAME = "lora_adapters"
 """Of this companion, in logs and metrics."""
@@ -60,19 +61,7 @@ async def run_lora_adapters(
     Raises:
         Deposed: another controller leads by now.
     """
-    adapters = LoraAdapters(context, cluster, instance=instance or socket.gethostname())
-    try:
-        await adapters.run()
-    except ExceptionGroup as group:
-        raise _first_deposed(group) or group from None
-
-
-def _first_deposed(group: BaseExceptionGroup[Exception]) -> Deposed | None:
-    for item in group.exceptions:
-        found = _first_deposed(item) if isinstance(item, BaseExceptionGroup) else item
-        if isinstance(found, Deposed):
-            return found
-    return None
+    await LoraAdapters(context, cluster, instance=instance or socket.gethostname()).run()
 
 
 class LoraAdapters:
@@ -82,7 +71,8 @@ class LoraAdapters:
         """Nothing runs yet."""
         self._context, self._cluster = context, cluster
         self._selector = context.settings.lora_adapter_selector or None
-        self._mirror = Mirror(cluster, LORA_ADAPTERS, self._selector)
+        failures = counted_in(context.metrics.background_failures, NAME)
+        self._mirror = Mirror(cluster, LORA_ADAPTERS, self._selector, on_failure=failures)
         self._queue = KeyQueue()
         self._objects = LoraObjects(
             self._mirror,
@@ -96,13 +86,14 @@ class LoraAdapters:
         self._sweep_at = 0.0
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled.
+
+        Raises:
+            Deposed: another controller leads by now.
+        """
+        workers = [self._work_for_ever() for _ in range(_N_WORKERS)]
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._mirror.run())
-                group.create_task(self._feed_for_ever())
-                for _ in range(_N_WORKERS):
-                    group.create_task(self._work_for_ever())
+            await run_together(self._mirror.run(), self._feed_for_ever(), *workers)
         finally:
             self._queue.close()
 

@@ -14,7 +14,8 @@ from serving.contract import VersionState
 from serving.controller.lifecycle import State
 from serving.controller.registry.fleet import ObservedEngine
 from serving.kube.cluster import PODS, STATEFUL_SETS, Cluster
-from serving.kube.engine_pods import run_engine_pods
+from serving.kube.engine_pods import NAME, run_engine_pods
+from serving.kube.mirror import Mirror
 from tests.builders.kube_worlds import KubeWorld
 from tests.builders.registry import a_version, an_upload
 from tests.builders.steps_world import StepsWorld, steps_world
@@ -169,3 +170,37 @@ async def test_the_next_life_of_a_leaving_engine_is_not_leaving(world: StepsWorl
 
     after = await world.repository.fleet.engines()
     assert [before[0].is_leaving, same[0].is_leaving, after[0].is_leaving] == [True, True, False]
+
+
+async def test_an_api_server_that_cannot_be_reached_is_counted(
+    world: StepsWorld, kube: KubeWorld
+) -> None:
+    def n_failures() -> float:
+        counted = world.context.metrics.background_failures.labels(NAME)
+        return float(counted._value.get())
+
+    before = n_failures()
+    kube.line.cut()
+
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while n_failures() == before:  # noqa: ASYNC110 - the line decides
+            await asyncio.sleep(0.05)
+    kube.line.mend()
+
+
+async def test_the_watch_ends_when_its_mirror_does(
+    kube: KubeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down(self: Mirror) -> None:
+        await asyncio.sleep(0.1)
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(Mirror, "run", break_down)
+    async with steps_world(tmp_path / "controller", None) as steps:
+        cluster = await kube.connect(request_seconds=5.0)
+
+        with pytest.raises(ExceptionGroup, match="unhandled") as caught:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await run_engine_pods(steps.context, cluster, SELECTOR, SET)
+
+    assert [str(error) for error in caught.value.exceptions] == ["a mistake of ours"]
