@@ -47,9 +47,9 @@ class Release:
         """
         return self._apply("install", values)
 
-    def upgrade(self, values: Json | None = None) -> str:
+    def upgrade(self, values: Json | None = None, *options: str) -> str:
         """`helm upgrade` with these values and no earlier ones; as `install`."""
-        return self._apply("upgrade", values)
+        return self._apply("upgrade", values, *options)
 
     def rollback(self, revision: int) -> None:
         """`helm rollback`; as `install`."""
@@ -59,9 +59,10 @@ class Release:
         """`helm uninstall`; as `install`."""
         return self.helm("uninstall", self.name)
 
-    def _apply(self, verb: str, values: Json | None) -> str:
+    def _apply(self, verb: str, values: Json | None, *options: str) -> str:
         text = yaml.safe_dump({**SMALL, **(values or {})})
-        return self.helm(verb, self.name, str(CHART), "--values", "-", stdin=text)
+        words = (verb, self.name, str(CHART), "--values", "-", *options)
+        return self.helm(*words, stdin=text)
 
     def helm(self, *words: str, stdin: str | None = None) -> str:
         """Any verb of helm in this namespace."""

@@ -27,9 +27,24 @@
 {{- add (int $e.drain.leaveSeconds) (int $e.drain.timeoutSeconds) (int $shutdown) 30 -}}
 {{- end -}}
 
-{{/* Whether something else sets the number of engines; then an upgrade must not set it back. */}}
-{{- define "loraplane.isEngineScaled" -}}
-{{- if .Values.autoscaling.enabled -}}true{{- end -}}
+{{/*
+The number of engines, or nothing where a scaler has set it and an upgrade must not touch it.
+Until the scaler has, helm alone keeps the number, and leaving it out would mean 1: then it is the
+one of now. `helm template` sees no cluster and leaves it out.
+*/}}
+{{- define "loraplane.engineReplicas" -}}
+{{- if not .Values.autoscaling.enabled -}}
+{{- .Values.engine.replicas -}}
+{{- else -}}
+{{- $live := default (dict) (lookup "apps/v1" "StatefulSet" .Release.Namespace (printf "%s-engine" (include "loraplane.fullname" .))) -}}
+{{- $others := list -}}
+{{- range dig "metadata" "managedFields" (list) $live -}}
+{{- if and (hasKey (dig "fieldsV1" "f:spec" (dict) .) "f:replicas") (not (hasPrefix "helm" .manager)) -}}
+{{- $others = append $others .manager -}}
+{{- end -}}
+{{- end -}}
+{{- if and $live (not $others) -}}{{ $live.spec.replicas }}{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "loraplane.engineImage" -}}

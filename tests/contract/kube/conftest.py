@@ -10,6 +10,7 @@ import pytest
 
 from serving.kube.cluster import Cluster
 from tests.builders.api_server import WITHOUT_ASSETS, ApiServer, find_assets, run_api_server
+from tests.builders.helm_release import Release
 from tests.builders.kube_worlds import KubeWorld, envtest_world, mock_world
 
 
@@ -20,6 +21,15 @@ def api_server() -> Iterator[ApiServer]:
         pytest.skip(WITHOUT_ASSETS)
     with run_api_server(controller_manager=True) as server:
         yield server
+
+
+@pytest.fixture
+def release(api_server: ApiServer) -> Iterator[Release]:
+    """A name for a release of the chart, in a namespace of its own; nothing is installed yet."""
+    made = Release(api_server.kubeconfig(), f"helm-{uuid.uuid4().hex[:8]}")
+    made.kubectl("create", "namespace", made.namespace)
+    yield made
+    made.kubectl("delete", "namespace", made.namespace, "--wait=false")
 
 
 @pytest.fixture(params=["mock", "envtest"])

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.builders.api_server import ApiServer
 from tests.builders.envoy import until
 from tests.builders.helm import HelmRefused
 from tests.builders.helm_release import Release
@@ -28,14 +25,6 @@ NOTHING_KEPT: Json = {
     "controller": {"persistence": {"keep": False}},
 }
 FRONT: Json = {"front": {"mode": "envoy"}}
-
-
-@pytest.fixture
-def release(api_server: ApiServer) -> Iterator[Release]:
-    made = Release(api_server.kubeconfig(), f"helm-{uuid.uuid4().hex[:8]}")
-    made.kubectl("create", "namespace", made.namespace)
-    yield made
-    made.kubectl("delete", "namespace", made.namespace, "--wait=false")
 
 
 async def what_remains(release: Release) -> set[str]:
