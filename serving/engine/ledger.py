@@ -28,6 +28,10 @@ TRANSIENT = Backoff(1.0, 30.0)
 REFUSED = Backoff(30.0, 600.0)
 """The adapter itself is bad; tried again, because a bad read looks the same."""
 
+PATIENCE = 4
+"""Holds in a row after which a version counts as tried. Arbitrary: with the pauses of `TRANSIENT`
+at least 7 s, longer than a busy start needs and short where the store is away."""
+
 _BAD = (Stage.FAILED, Stage.QUARANTINED)
 
 
@@ -39,6 +43,8 @@ class _Record:
     attempt: int = 0
     is_in_engine: bool = False
     n_failures: int = 0
+    n_holds: int = 0
+    """Of those failures, the ones that were somebody else's."""
     retry_at: float | None = None
     reason: str | None = None
     detail: str | None = None
@@ -81,7 +87,7 @@ class Ledger:
         """Work on this version has started; a new attempt starts with a clean record."""
         record = self._record(entry)
         if entry.attempt > record.attempt:
-            record.n_failures, record.reason, record.detail = 0, None, None
+            self._clear_failures(record)
             if record.stage in _BAD:
                 record.stage, record.retry_at = Stage.ABSENT, None
         record.attempt, record.activity = entry.attempt, activity
@@ -104,13 +110,14 @@ class Ledger:
         record.stage, record.attempt, record.is_in_engine = stage, entry.attempt, True
         record.retry_at = None
         if is_settled(entry, LocalVersion(record.name, record.digest, stage)):
-            record.n_failures, record.reason, record.detail = 0, None, None
+            self._clear_failures(record)
         self._changed()
 
     def hold(self, entry: VersionEntry, reason: str, detail: str, *, now: float) -> None:
         """Somebody else did not answer: the version keeps its stage and is tried again soon."""
         record = self._record(entry)
         self._note_failure(record, reason, detail)
+        record.n_holds += 1
         record.retry_at = now + TRANSIENT.pause(record.n_failures)
         self._changed()
 
@@ -176,12 +183,18 @@ class Ledger:
         return self._records[name].digest
 
     def was_tried(self, name: str) -> bool:
-        """Whether this version has come to an end, good or bad, at least once."""
+        """Whether this version has come to an end, good or bad, at least once.
+
+        One that is held is not there yet: an engine that called itself ready in that moment would
+        turn its tenant away. It counts after `PATIENCE` holds, so that no store keeps the others'
+        tenants waiting.
+        """
         record, entry = self._records.get(name), self._entries.get(name)
         if record is None or entry is None:
             return False
         is_bad = record.stage in _BAD
-        return name in self.usable or is_bad or record.n_failures > 0
+        was_judged = record.n_failures > record.n_holds or record.n_holds >= PATIENCE
+        return name in self.usable or is_bad or was_judged
 
     def next_retry(self) -> float | None:
         """The earliest moment at which a waiting version may be tried again."""
@@ -230,6 +243,11 @@ class Ledger:
                 entry.name, entry.digest, attempt=entry.attempt
             )
         return record
+
+    @staticmethod
+    def _clear_failures(record: _Record) -> None:
+        record.n_failures = record.n_holds = 0
+        record.reason, record.detail = None, None
 
     @staticmethod
     def _note_failure(record: _Record, reason: str, detail: str) -> None:

@@ -331,7 +331,25 @@ async def test_a_store_that_does_not_answer_says_nothing_about_the_adapter(world
     await world.until(lambda: (r := world.seen(one.name)) and r.reason == "store_unavailable")
 
     assert state_of(world, one.name) is VersionState.PENDING
-    assert world.runtime.readiness() is None
+    # Nor does it keep the other tenants waiting for long.
+    await world.until(lambda: world.runtime.readiness() is None)
+
+
+async def test_an_engine_is_not_ready_while_a_version_is_only_held(world: World) -> None:
+    one = version("acme/support@1", digest=await world.put("one"))
+    world.link.publish(desired(world, one, aliases=(one.name,)))
+    world.start()
+    world.port.is_down = True
+    await world.runtime.start()
+    await world.until(lambda: (r := world.seen(one.name)) and r.reason == "engine_unavailable")
+
+    held = world.runtime.readiness()
+    world.port.is_down = False
+    await world.until(lambda: world.runtime.readiness() is None)
+    scope = await admitted(world, "support")
+
+    assert held == "the proof of this engine's versions"
+    assert scope.answering_name() == one.name
 
 
 async def test_a_removal_that_the_engine_did_not_confirm_is_tried_again(world: World) -> None:

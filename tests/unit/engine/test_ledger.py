@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serving.contract import Role, VersionState
 from serving.engine.converge import Stage
-from serving.engine.ledger import REFUSED, TRANSIENT, Backoff, Ledger
+from serving.engine.ledger import PATIENCE, REFUSED, TRANSIENT, Backoff, Ledger
 from serving.engine.reprobe import LastProbe
 from tests.builders.snapshots import snapshot, version
 
@@ -163,3 +163,34 @@ def test_a_failure_says_why_and_of_which_attempt() -> None:
     )
     assert report.detail == "y" * 500
     assert book.was_tried(AGAIN.name)
+
+
+def test_a_version_that_is_held_is_not_tried_until_patience_ends() -> None:
+    book = ledger()
+    for number in range(PATIENCE):
+        assert not book.was_tried(ONE.name), f"after {number} holds"
+        book.hold(ONE, "engine_unavailable", "no answer", now=float(number))
+
+    assert book.was_tried(ONE.name)
+
+
+def test_a_held_version_that_is_then_judged_has_been_tried_for_good() -> None:
+    book = ledger()
+    book.hold(ONE, "store_unavailable", "no answer", now=0.0)
+    book.fail(ONE, "shape_mismatch", "", now=1.0)
+    assert book.was_tried(ONE.name)
+
+    book.reached(ONE, Stage.LOADED)
+    assert book.was_tried(ONE.name)
+
+
+def test_what_was_held_before_a_success_does_not_count_after_it() -> None:
+    book = ledger()
+    for number in range(PATIENCE - 1):
+        book.hold(ONE, "engine_unavailable", "no answer", now=float(number))
+    book.reached(ONE, Stage.PROVEN)
+    book.reached(ONE, Stage.LOADED)
+
+    book.hold(ONE, "engine_unavailable", "no answer", now=9.0)
+
+    assert not book.was_tried(ONE.name)
