@@ -41,7 +41,9 @@ class Relay:
         assert task is not None
         self._open.add(task)
         try:
-            await self._relay(reader, writer)
+            # Only `close` cancels; asyncio's own callback would report it as an error.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._relay(reader, writer)
         finally:
             self._open.discard(task)
             writer.close()
