@@ -16,6 +16,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 import structlog
 
@@ -28,6 +29,7 @@ from serving.kube.errors import (
     KubeError,
     KubeNotFound,
 )
+from serving.kube.owners import find_owner, reference_to
 
 _RELEASE_SECONDS = 3.0
 
@@ -75,9 +77,15 @@ class LeaseLeadership:
         self._floor, self._on_failure = floor, on_failure
         self._times = times or LeaseTimes()
         self._jitter = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._owner: str | None = None
         self._seen: Json | None = None
         self._seen_at = 0.0
         self.is_leading = False
+
+    def owned_by(self, statefulset: str | None) -> Self:
+        """The same, with a Lease that goes when this StatefulSet is deleted; None: with nothing."""
+        self._owner = statefulset
+        return self
 
     async def lead(self, work: Work) -> None:
         """Run `work(term)` whenever this process holds the Lease, until cancelled.
@@ -108,8 +116,11 @@ class LeaseLeadership:
             return None
         known = int(_spec(present).get("leaseTransitions") or 0)
         term = max(known, await self._floor()) + 1
-        body = copy.deepcopy(present) if present else {"metadata": {"name": self._name}}
+        body: Json = copy.deepcopy(present) if present else {"metadata": {"name": self._name}}
         body["spec"] = {**self._fresh_spec(term), "acquireTime": _timestamp()}
+        owner = await find_owner(self._cluster, self._owner, of="the Lease")
+        if owner is not None:
+            body["metadata"]["ownerReferences"] = [reference_to(owner)]
         try:
             if present is None:
                 body = await self._cluster.create(LEASES, body)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import structlog
-
-from serving.kube.cluster import EVENTS, JOBS, PODS, STATEFUL_SETS, Cluster
+from serving.kube.cluster import EVENTS, JOBS, PODS, Cluster
 from serving.kube.errors import KubeAlreadyExists, KubeError, KubeForbidden, KubeRefused
 from serving.kube.kinds import Json
+from serving.kube.owners import find_owner
 from serving.kube.reference_pods import Standing, end_of, is_over, judge
 from serving.kube.reference_template import CONTAINER, ReferenceTemplate
 
 _LOG_LINES = 50
-
-log = structlog.get_logger()
 
 
 class ReferenceObjects:
@@ -84,22 +81,13 @@ class ReferenceObjects:
         await self._cluster.delete(JOBS, name, uid=uid)
 
     async def _make(self) -> Json | None:
-        job = self._template.job(owner=await self._find_owner())
+        # Without an owner the Job outlives an uninstall by its own idle time, no more.
+        owner = await find_owner(self._cluster, self._owner, of="the reference's Job")
+        job = self._template.job(owner=owner)
         try:
             return await self._cluster.create(JOBS, job)
         except KubeAlreadyExists:
             return None
-
-    async def _find_owner(self) -> Json | None:
-        if self._owner is None:
-            return None
-        try:
-            owner = await self._cluster.get(STATEFUL_SETS, self._owner)
-        except KubeRefused as exc:
-            # Without one the Job outlives an uninstall by its own idle time, no more.
-            log.warning("reference job without an owner", owner=self._owner, reason=str(exc))
-            return None
-        return {"apiVersion": STATEFUL_SETS.api_version, "kind": STATEFUL_SETS.kind, **owner}
 
     async def _remove(self, job: Json) -> None:
         if not job["metadata"].get("deletionTimestamp"):

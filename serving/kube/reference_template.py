@@ -17,6 +17,7 @@ import yaml
 
 from adapters.parity.reference_socket import DEFAULT_PORT
 from serving.kube.kinds import JOBS, Json
+from serving.kube.owners import reference_to
 
 CONTAINER = "reference"
 FAMILY_LABEL = "loraplane.dev/reference"
@@ -104,7 +105,7 @@ class ReferenceTemplate:
         for labelled in (metadata, pod):
             labelled["labels"] = {**(labelled.get("labels") or {}), **marks}
         if owner is not None:
-            metadata["ownerReferences"] = [_reference_to(owner)]
+            metadata["ownerReferences"] = [reference_to(owner)]
         container = _container(job)
         probe = {"tcpSocket": {"port": self.port}, "periodSeconds": 2}
         container.setdefault("readinessProbe", probe)
@@ -115,14 +116,3 @@ def _container(job: Json) -> Json:
     containers = job["spec"]["template"]["spec"]["containers"]
     found: Json = next(item for item in containers if item["name"] == CONTAINER)
     return found
-
-
-def _reference_to(owner: Json) -> Json:
-    return {
-        "apiVersion": owner["apiVersion"],
-        "kind": owner["kind"],
-        "name": owner["metadata"]["name"],
-        "uid": owner["metadata"]["uid"],
-        # Its deletion must not wait for ours.
-        "blockOwnerDeletion": False,
-    }

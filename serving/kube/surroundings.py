@@ -57,15 +57,16 @@ async def _open(
         # Not the pod's name alone: a container that is started again keeps it.
         identity = f"{_instance(settings)}_{secrets.token_hex(4)}"
         failures = context.metrics.background_failures.labels(LEADERSHIP)
+        leadership = LeaseLeadership(
+            for_lease,
+            name=settings.lease_name,
+            identity=identity,
+            floor=context.repository.leadership.term,
+            on_failure=failures.inc,
+        ).owned_by(settings.engine_statefulset)
         yield Surroundings(
-            leadership=LeaseLeadership(
-                for_lease,
-                name=settings.lease_name,
-                identity=identity,
-                floor=context.repository.leadership.term,
-                on_failure=failures.inc,
-            ),
-            reference=_reference(settings, cluster, context),
+            leadership=leadership,
+            reference=_reference(settings, cluster, context, leadership),
             companions=_companions(settings, cluster),
         )
 
@@ -85,7 +86,10 @@ def _instance(settings: KubernetesSettings) -> str:
 
 
 def _reference(
-    settings: KubernetesSettings, cluster: Cluster, context: ControllerContext
+    settings: KubernetesSettings,
+    cluster: Cluster,
+    context: ControllerContext,
+    leadership: LeaseLeadership,
 ) -> Callable[[ControllerContext], ReferenceClient] | None:
     template = settings.reference_job
     if settings.reference_runner != "job" or template is None:
@@ -93,7 +97,13 @@ def _reference(
 
     def make(context: ControllerContext) -> ReferenceClient:
         owner = settings.engine_statefulset
-        return job_reference(context, cluster, template=template, owner=owner)
+        return job_reference(
+            context,
+            cluster,
+            template=template,
+            owner=owner,
+            is_held=lambda: leadership.is_held,
+        )
 
     # A template that cannot be used shall end the start, not each lead.
     make(context)
