@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import shlex
 from typing import Any
 
 import pytest
 
 from tests.builders.helm import HelmRefused
 from tests.builders.helm_release import Release
+from tests.builders.operations_page import commands
 
 Json = dict[str, Any]
 
+KEYS = ("admin-token", "cluster-secret", "metrics-token", "reference-token")
 SCALED: Json = {"autoscaling": {"enabled": True, "minReplicas": 2}}
 
 
@@ -68,3 +72,59 @@ def test_a_number_set_by_hand_stands_until_the_values_have_another(release: Rele
     assert n_engines(release) == 4
     release.upgrade(engines(2), "--force-conflicts")
     assert n_engines(release) == 2
+
+
+def change_secret(release: Release, value: str) -> None:
+    """By the page's own command."""
+    (command,) = [one for one in commands("kubectl") if "patch secret/" in one.text]
+    encoded = base64.b64encode(value.encode()).decode()
+    words = command.text.replace("BASE64", encoded)
+    release.kubectl(*(word for word in shlex.split(words)[1:] if word not in ("-n", "loraplane")))
+
+
+def test_a_generated_secret_that_was_changed_outlives_upgrades_and_no_rollback(
+    release: Release,
+) -> None:
+    release.install()
+    release.upgrade(engines(2))
+    before = release.secret("loraplane-secrets")
+
+    change_secret(release, "n" * 64)
+    changed = {**before, "cluster-secret": "n" * 64}
+    assert release.secret("loraplane-secrets") == changed
+
+    release.upgrade(engines(3))
+    assert release.secret("loraplane-secrets") == changed
+    release.rollback(3)
+    assert release.secret("loraplane-secrets") == changed
+
+    # As the page warns: to before the change.
+    release.rollback(1)
+    assert release.secret("loraplane-secrets") == before
+
+
+def test_a_rollback_right_after_a_secret_was_changed_is_not_refused(release: Release) -> None:
+    """Nothing but the page's command has written since: the field is not helm's alone."""
+    release.install()
+    release.upgrade(engines(2))
+    change_secret(release, "n" * 64)
+
+    release.rollback(1)
+
+    assert n_engines(release) == 1
+
+
+def test_a_secret_of_ones_own_is_changed_by_no_upgrade_and_no_rollback(release: Release) -> None:
+    literals = [f"--from-literal={key}={key * 5}" for key in KEYS]
+    release.kubectl("create", "secret", "generic", "mine", *literals)
+    mine = {"secrets": {"existingSecret": "mine"}}
+    release.install(mine)
+    release.upgrade({**mine, **engines(2)})
+
+    encoded = base64.b64encode(b"n" * 64).decode()
+    body = json.dumps({"data": {"cluster-secret": encoded}})
+    release.kubectl("patch", "secret", "mine", "--patch", body)
+    release.rollback(1)
+
+    assert n_engines(release) == 1
+    assert release.secret("mine")["cluster-secret"] == "n" * 64
