@@ -298,3 +298,21 @@ def test_settings_of_the_values_reach_the_processes_as_written() -> None:
 
     assert (mine.max_upload_bytes, mine.gate_noise_factor) == (4294967296, 2.5)
     assert (theirs.trace_events, theirs.allow_untested_vllm) == (2_000_000, True)
+
+
+def test_one_value_says_which_address_every_process_binds() -> None:
+    objects = render({"bindAddress": "::", "front": {"mode": "envoy"}})
+    envoy = yaml.safe_load(
+        object_named(objects, "ConfigMap", "loraplane-front")["data"]["envoy.yaml"]
+    )
+
+    bound = [
+        environment_of(container_of(controller(objects)))["LORAPLANE_HOST"],
+        environment_of(container_of(engine(objects)))["LORAPLANE_HOST"],
+        environment_of(container_of(job_of(objects)))["LORAPLANE_REFERENCE_HOST"],
+        *(
+            listener["address"]["socket_address"]["address"]
+            for listener in envoy["static_resources"]["listeners"]
+        ),
+    ]
+    assert bound == ["::"] * 5

@@ -199,3 +199,24 @@ async def test_the_verb_ends_with_3_where_no_engine_answers_and_with_2_without_i
     monkeypatch.delenv("LORAPLANE_CLUSTER_SECRET")
     assert await verb() == 2
     assert await is_ready(served)
+
+
+async def test_the_verb_reaches_an_engine_that_speaks_ipv6_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = json.dumps({"state": "draining", "in_flight": 0, "admits_for_seconds": 0})
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write((head + body).encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "::1", 0)
+    monkeypatch.setenv("LORAPLANE_HOST", "::")
+    monkeypatch.setenv("LORAPLANE_ENGINE_PORT", str(server.sockets[0].getsockname()[1]))
+    monkeypatch.setenv("LORAPLANE_CLUSTER_SECRET", SECRET)
+    async with server:
+        assert await verb("--json") == 0
+
+    assert json.loads(capsys.readouterr().out)["drained"] is True

@@ -62,7 +62,7 @@ CPUs, hours instead of minutes, where the GPU's driver is not found in the conta
 - name: LORAPLANE_UPGRADE
   value: {{ include "loraplane.upgrade" . }}
 - name: LORAPLANE_HOST
-  value: 0.0.0.0
+  value: {{ .Values.bindAddress | quote }}
 - name: LORAPLANE_CONTROLLER_PORT
   value: "8400"
 - name: LORAPLANE_DATA_DIR

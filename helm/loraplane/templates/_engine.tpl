@@ -79,7 +79,7 @@ one of now. `helm template` sees no cluster and leaves it out.
     fieldRef:
       fieldPath: status.podIP
 - name: LORAPLANE_HOST
-  value: 0.0.0.0
+  value: {{ .Values.bindAddress | quote }}
 - name: LORAPLANE_ENGINE_PORT
   value: "8500"
 - name: LORAPLANE_ADVERTISE_URL

@@ -43,7 +43,7 @@ static_resources:
 {{- define "loraplane.front.tenantListener" -}}
 {{- $envoy := .Values.front.envoy -}}
 name: tenants
-address: {socket_address: {address: {{ $envoy.bindAddress | quote }}, port_value: {{ $envoy.port }}}}
+address: {socket_address: {address: {{ default .Values.bindAddress $envoy.bindAddress | quote }}, port_value: {{ $envoy.port }}}}
 per_connection_buffer_limit_bytes: 1048576
 filter_chains:
   - {{- if .Values.front.tls.secretName }}
@@ -211,7 +211,7 @@ body_format:
 {{- define "loraplane.front.metricsListener" -}}
 {{- $envoy := .Values.front.envoy -}}
 name: metrics
-address: {socket_address: {address: {{ $envoy.bindAddress | quote }}, port_value: {{ $envoy.metricsPort | int64 }}}}
+address: {socket_address: {address: {{ default .Values.bindAddress $envoy.bindAddress | quote }}, port_value: {{ $envoy.metricsPort | int64 }}}}
 # A front whose tenants have taken every connection is busy, not ill: its probes must be answered.
 ignore_global_conn_limit: true
 filter_chains:

@@ -53,7 +53,7 @@ spec:
               containerPort: 8600
           env:
             - name: LORAPLANE_REFERENCE_HOST
-              value: 0.0.0.0
+              value: {{ .Values.bindAddress | quote }}
             - name: LORAPLANE_REFERENCE_PORT
               value: "8600"
             - name: LORAPLANE_REFERENCE_SCRATCH
