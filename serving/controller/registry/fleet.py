@@ -67,6 +67,16 @@ class ObservedEngine:
         return now - self.seen_at <= timeout_seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the registry knows of an engine that asks for news."""
+
+    is_owed: bool
+    """It follows what this registry never gave out, and has not said what it holds."""
+    report_token: str | None
+    """Another one after each report; None: none yet."""
+
+
 class Fleet:
     """Snapshot rows, adapters and engines."""
 
@@ -158,7 +168,10 @@ class Fleet:
         """Keep an engine's report, a sample of its counts, and audit what it newly cannot serve.
 
         Samples older than `history_seconds` go. False: it is of an earlier life of the engine, and
-        dropped.
+        dropped. An engine that is ahead of a restored registry makes it go on from there.
+
+        Raises:
+            LimitExceeded: it follows a revision that this fleet cannot have had.
         """
 
         async def work(unit: Unit) -> bool:
@@ -177,19 +190,45 @@ class Fleet:
             row.report_token = secrets.token_hex(8)
             await keep_sample(unit, row, report, history_seconds=history_seconds)
             await audit_outages(unit, before, report)
+            # Before anything newer is handed to it: then it would have dropped what it holds.
+            go_on_above(unit, report.revision, engine_id=report.engine_id)
             await audit_unknown(unit, before, report)
             return True
 
         return await self._sessions.write(work)
 
+    async def heard(self, engine_id: str, *, following: int) -> Heard:
+        """What is known of an engine that follows this revision and asks for a later one."""
+        query = select(FleetRow.revision, FleetRow.restored_revision).where(FleetRow.name == FLEET)
+        async with self._sessions.read() as session:
+            revision, restored = (await session.execute(query)).one()
+            row = await session.get(EngineRow, engine_id)
+        said = None if row is None else row.report.get("revision")
+        is_foreign = following > revision or (restored is not None and following < restored)
+        is_owed = following >= 0 and is_foreign and said != following
+        return Heard(is_owed, None if row is None else row.report_token)
+
     async def go_on_above(self, revision: int, *, engine_id: str) -> bool:
         """Be heard by an engine that follows a `revision` which this registry has not reached.
 
-        False: it has, nothing is written.
+        What it last said that it holds, and this registry does not know, is written down. False:
+        the registry has reached it, nothing is written.
+
+        Raises:
+            LimitExceeded: this fleet cannot have had that revision.
         """
         if await self.revision() >= revision:
             return False
-        return await go_on_above(self._sessions, revision, engine_id=engine_id)
+
+        async def work(unit: Unit) -> bool:
+            if not go_on_above(unit, revision, engine_id=engine_id):
+                return False
+            row = await unit.session.get(EngineRow, engine_id)
+            if row is not None:
+                await audit_unknown(unit, None, msgspec.convert(row.report, EngineReport))
+            return True
+
+        return await self._sessions.write(work)
 
     async def engines(self) -> list[ObservedEngine]:
         """Every engine that ever reported and was not forgotten, by id.

@@ -11,35 +11,42 @@ from sqlalchemy import select
 from adapters.errors import NameError_
 from adapters.identity import parse_version_id
 from serving.contract import EngineReport
+from serving.controller.errors import LimitExceeded
 from serving.controller.registry.tables import AdapterRow, Json, VersionRow
-from serving.controller.registry.transactions import Sessions, Unit
+from serving.controller.registry.transactions import Unit
 
 LEAP = 1_000_000
 """Engines differ by fewer revisions: the first one that asks lifts the registry above all of them,
 so none is left that follows the same number with other content. Arbitrary."""
+MAX_DISTANCE = 10**9
+"""Writes that a backup may have missed, a leap for each restore among them; arbitrary."""
+MAX_LIFTED = 2**52
+"""No lift goes beyond: half of what every JSON reader holds exactly is left for writes."""
 
 
-async def go_on_above(sessions: Sessions, revision: int, *, engine_id: str) -> bool:
-    """Give the present content a revision far above `revision`; False: it has reached that.
+def go_on_above(unit: Unit, revision: int, *, engine_id: str) -> bool:
+    """Give the present content a revision far above an engine's; False: it has reached that.
 
     One audited write, also where every engine asks at once.
+
+    Raises:
+        LimitExceeded: no backup of this fleet can be so far behind; nothing is written.
     """
-
-    async def work(unit: Unit) -> bool:
-        found = unit.fleet.revision
-        if found >= revision:
-            return False
-        unit.fleet.revision = revision + LEAP
-        unit.bump()
-        unit.fleet.restored_revision = unit.fleet.revision
-        evidence: Json = {"engine": engine_id, "from": found, "to": unit.fleet.revision}
-        unit.audit(
-            "registry_restored", "fleet", actor="controller", evidence=evidence,
-            reason=f"engine {engine_id} follows revision {revision}, this registry knew {found}",
-        )  # fmt: skip
-        return True
-
-    return await sessions.write(work)
+    found = unit.fleet.revision
+    if found >= revision:
+        return False
+    limit = min(found + MAX_DISTANCE, MAX_LIFTED - LEAP)
+    if revision > limit:
+        raise LimitExceeded(what=f"the revision that engine {engine_id} follows", limit=limit)
+    unit.fleet.revision = revision + LEAP
+    unit.bump()
+    unit.fleet.restored_revision = unit.fleet.revision
+    evidence: Json = {"engine": engine_id, "from": found, "to": unit.fleet.revision}
+    unit.audit(
+        "registry_restored", "fleet", actor="controller", evidence=evidence,
+        reason=f"engine {engine_id} follows revision {revision}, this registry knew {found}",
+    )  # fmt: skip
+    return True
 
 
 async def audit_unknown(unit: Unit, before: EngineReport | None, now: EngineReport) -> None:

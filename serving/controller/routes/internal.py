@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import msgspec
@@ -18,7 +19,10 @@ router = APIRouter(prefix="/internal/v1", tags=["internal"], include_in_schema=F
 
 MAX_WAIT_SECONDS = 60.0
 MAX_REVISION = 2**53
-"""Larger whole numbers are no longer exact in every JSON reader."""
+"""Larger whole numbers are no longer exact in every JSON reader; `restored` stays far below."""
+_LOOK_SECONDS = 0.5
+_PATIENCE_SECONDS = 20.0
+"""Many reports long: an engine whose reports do not come through shall follow all the same."""
 MAX_REPORT_BYTES = 16 * 1024**2
 """About 40,000 adapters' counts; arbitrary."""
 
@@ -60,18 +64,41 @@ async def pull_snapshot(
     """The snapshot, as soon as its revision is above `after`; 304 when none comes in time.
 
     An engine that is ahead of the registry says that the registry was restored from a backup: it
-    goes on from there.
+    goes on from there, once the engine has reported what it holds.
     """
-    if after > context.notifier.revision:
-        fleet = context.repository.fleet
+    notifier, fleet = context.notifier, context.repository.fleet
+    deadline = asyncio.get_running_loop().time() + wait
+    if engine and not await _has_reported(context, engine, following=after, wait=wait):
+        return Response(status_code=304)
+    if after > notifier.revision:
         await fleet.go_on_above(after, engine_id=engine)
-        context.notifier.publish(await fleet.revision())
-    if not await context.notifier.wait_beyond(after, wait):
+        notifier.publish(await fleet.revision())
+    left = max(0.0, deadline - asyncio.get_running_loop().time())
+    if not await notifier.wait_beyond(after, left):
         return Response(status_code=304)
     cache: SnapshotCache = request.app.state.snapshots
     revision, body = await cache.fetch(context)
     headers = {"ETag": f'"{revision}"', "Cache-Control": "no-store"}
     return Response(body, media_type="application/json", headers=headers)
+
+
+async def _has_reported(
+    context: ControllerContext, engine: str, *, following: int, wait: float
+) -> bool:
+    """Whether it was heard what an engine holds that this registry never gave out.
+
+    The snapshot would make the engine drop it before anybody knew.
+    """
+    fleet, loop = context.repository.fleet, asyncio.get_running_loop()
+    deadline, before = loop.time() + wait, await fleet.heard(engine, following=following)
+    if not before.is_owed:
+        return True
+    while (left := deadline - loop.time()) > 0 and not context.notifier.is_closed:
+        await context.notifier.wait_change(min(left, _LOOK_SECONDS))
+        now = await fleet.heard(engine, following=following)
+        if not now.is_owed or now.report_token != before.report_token:
+            return True
+    return wait >= _PATIENCE_SECONDS and not context.notifier.is_closed
 
 
 @router.post("/engines/{engine_id}/report", status_code=204)

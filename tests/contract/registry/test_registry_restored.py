@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from serving.contract import VersionReport, VersionState
+from serving.controller.errors import LimitExceeded
 from serving.controller.lifecycle import State
 from serving.controller.registry.repository import Repository
-from serving.controller.registry.restored import LEAP
+from serving.controller.registry.restored import LEAP, MAX_DISTANCE, MAX_LIFTED
 from serving.controller.registry.tables import AuditRow
+from serving.controller.registry.transactions import Unit
 from tests.builders.controller import a_report
 from tests.builders.registry import a_version, an_upload
 
@@ -96,3 +100,84 @@ async def test_an_engine_that_has_followed_is_not_asked_what_it_still_removes(
     )
 
     assert await trail(repository, "engine_holds_unknown") == []
+
+
+async def test_the_report_of_an_engine_that_is_ahead_lifts_the_registry_and_tells_what_it_holds(
+    repository: Repository,
+) -> None:
+    known = await a_version(repository, an_upload("one"), until=State.LIVE)
+    found = await repository.fleet.revision()
+
+    await repository.fleet.record_report(
+        a_report(revision=500, versions=[held(known.id), held("acme/support@7")])
+    )
+
+    assert await repository.fleet.revision() == 500 + LEAP + 1
+    (row,) = await trail(repository, "registry_restored")
+    assert row.evidence == {"engine": "engine-0", "from": found, "to": 500 + LEAP + 1}
+    (row,) = await trail(repository, "engine_holds_unknown")
+    assert row.subject == "acme/support@7"
+    next_one, _ = await repository.versions.acknowledge(an_upload("two"))
+    assert next_one.id == "acme/support@8"
+
+
+async def test_an_engine_that_starts_with_what_it_followed_tells_what_it_holds_when_it_asks(
+    repository: Repository,
+) -> None:
+    await a_version(repository, an_upload("one"), until=State.LIVE)
+    await repository.fleet.record_report(a_report(revision=-1, versions=[held("acme/support@7")]))
+    assert await trail(repository, "engine_holds_unknown") == []
+
+    assert await repository.fleet.go_on_above(500, engine_id="engine-0")
+
+    (row,) = await trail(repository, "engine_holds_unknown")
+    assert (row.actor, row.subject) == ("engine:engine-0", "acme/support@7")
+
+
+async def test_engines_owe_a_report_while_they_follow_what_this_registry_never_gave_out(
+    repository: Repository,
+) -> None:
+    fleet = repository.fleet
+    present = await fleet.revision()
+    assert not (await fleet.heard("engine-0", following=-1)).is_owed
+    assert not (await fleet.heard("engine-0", following=present)).is_owed
+    assert (await fleet.heard("engine-0", following=500)).is_owed
+
+    await fleet.record_report(a_report("engine-1", revision=501))
+
+    assert not (await fleet.heard("engine-1", following=501)).is_owed
+    before = await fleet.heard("engine-0", following=500)
+    assert (before.is_owed, before.report_token) == (True, None), "the lift was not its own"
+    await fleet.record_report(a_report("engine-0", revision=500))
+    assert not (await fleet.heard("engine-0", following=500)).is_owed
+    assert (await fleet.heard("engine-0", following=500)).report_token is not None
+    assert not (await fleet.heard("engine-0", following=await fleet.revision())).is_owed
+
+
+@pytest.mark.parametrize("revision", [MAX_DISTANCE + 100, 2**53, 2**63, 2**70])
+async def test_no_engine_lifts_the_registry_further_than_a_backup_can_be_behind(
+    repository: Repository, revision: int
+) -> None:
+    present = await repository.fleet.revision()
+
+    with pytest.raises(LimitExceeded):
+        await repository.fleet.go_on_above(revision, engine_id="engine-0")
+    with pytest.raises(LimitExceeded):
+        await repository.fleet.record_report(a_report(revision=revision))
+
+    assert await repository.fleet.revision() == present
+    assert await repository.fleet.engines() == []
+    assert await trail(repository, "registry_restored") == []
+
+
+async def test_lifts_end_far_below_what_json_readers_hold(repository: Repository) -> None:
+    async def near_the_end(unit: Unit) -> None:
+        unit.fleet.revision = MAX_LIFTED - LEAP - 10
+
+    await repository.fleet._sessions.write(near_the_end)
+
+    with pytest.raises(LimitExceeded):
+        await repository.fleet.go_on_above(MAX_LIFTED - LEAP + 1, engine_id="engine-0")
+    assert await repository.fleet.go_on_above(MAX_LIFTED - LEAP, engine_id="engine-0")
+
+    assert await repository.fleet.revision() == MAX_LIFTED + 1
