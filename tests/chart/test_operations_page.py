@@ -175,7 +175,7 @@ def test_every_object_that_kubectl_is_asked_for_exists() -> None:
         command.words[command.words.index("create") + 3]
         for command in commands("kubectl")
         if command.words[1:5] == ["-n", "loraplane", "create", "secret"]
-    }
+    } | set(re.findall(r"--copy-to=(\S+)", page()))
     lease = next(
         item["value"]
         for body in objects() if body["kind"] == "Deployment"
