@@ -25,7 +25,8 @@ AdapterError
     ├── PolicyInvalid            a gate policy that cannot be read; carries field and fix
     ├── FingerprintInvalid       a training fingerprint that cannot be parsed
     ├── StrictLoadFailed         the standalone side did not consume exactly the file's tensors
-    ├── ReferenceFailed          the standalone process died or answered nonsense
+    ├── ReferenceUnavailable     there is no standalone process to ask; says nothing of an adapter
+    ├── ReferenceFailed          the standalone process died over a request, or answered nonsense
     └── RunnerError              a standalone deployment that cannot be used; never a verdict
         ├── RunnerUnreachable    it did not answer, or said "not now"
         ├── RunnerRefused        it answered with an error status
@@ -308,8 +309,18 @@ class StrictLoadFailed(ParityError):
         )
 
 
+class ReferenceUnavailable(ParityError):
+    """There is no standalone process to ask, or none with the base loaded; never a verdict."""
+
+    code = "reference_unavailable"
+    title = "There is no standalone reference process to ask."
+
+    def __init__(self, *, reason: str, log_tail: str = "") -> None:
+        super().__init__(reason=reason, log_tail=log_tail)
+
+
 class ReferenceFailed(ParityError):
-    """The standalone process died or answered nonsense."""
+    """The standalone process died over a request, or answered nonsense."""
 
     code = "reference_failed"
     title = "The standalone reference process failed."

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from adapters.errors import ReferenceFailed
+from adapters.errors import ReferenceUnavailable
 
 OnWaiting = Callable[[str], None]
 """Hears why there is no process to ask yet, in one sentence."""
@@ -107,11 +107,16 @@ class Launcher(Protocol):
         """How often a request that met a broken channel is worth sending to another process."""
         ...
 
+    @property
+    def shares_files(self) -> bool:
+        """Whether both sides see the same folders: a merged model is handed over in one."""
+        ...
+
     async def start(self, on_waiting: OnWaiting) -> Channel:
         """A channel to a process that can be asked; waits until there is one.
 
         Raises:
-            ReferenceFailed: there is none, with the reason.
+            ReferenceUnavailable: there is none, with the reason.
         """
         ...
 
@@ -125,6 +130,7 @@ class ProcessLauncher:
 
     n_resends = 0
     """A child that dies over a request would die over it again."""
+    shares_files = True
 
     def __init__(
         self,
@@ -144,7 +150,7 @@ class ProcessLauncher:
         """A new child.
 
         Raises:
-            ReferenceFailed: the program cannot be started.
+            ReferenceUnavailable: the program cannot be started.
         """
         try:
             process = await asyncio.create_subprocess_exec(
@@ -156,7 +162,7 @@ class ProcessLauncher:
                 env=child_environment(os.environ) if self._env is None else dict(self._env),
             )
         except OSError as exc:
-            raise ReferenceFailed(reason=f"the process cannot be started: {exc}") from exc
+            raise ReferenceUnavailable(reason=f"the process cannot be started: {exc}") from exc
         return ProcessChannel(process, self._on_log)
 
     async def release(self) -> None:

@@ -16,20 +16,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from adapters.errors import (
-    AdapterError,
-    ArtifactNotFound,
-    DigestMismatch,
-    ReferenceFailed,
-    StoreUnavailable,
-    StrictLoadFailed,
-    SuiteInvalid,
-)
+from adapters.errors import ReferenceFailed, ReferenceUnavailable
 from adapters.parity.protocol import (
     FAREWELL_ID,
     BaseFacts,
     ContinueItem,
-    Failure,
     FinitenessReport,
     Generated,
     MergeFacts,
@@ -49,21 +40,11 @@ from adapters.parity.reference_channel import (
     OnWaiting,
     ProcessLauncher,
 )
+from adapters.parity.reference_failure import error_of, is_unheard
 
 OnProgress = Callable[[int, int], None]
 """Hears (done, total) prompts of the running request."""
 
-_ERRORS: dict[str, type[AdapterError]] = {
-    kind.code: kind
-    for kind in (
-        StrictLoadFailed,
-        SuiteInvalid,
-        # A process elsewhere fetches the artifact itself.
-        ArtifactNotFound,
-        DigestMismatch,
-        StoreUnavailable,
-    )
-}
 _Result = TypeVar("_Result")
 
 
@@ -109,6 +90,11 @@ class ReferenceClient:
         channel = self._channel
         return channel.pid if channel is not None and channel.is_open else None
 
+    @property
+    def shares_files(self) -> bool:
+        """Whether the process sees this machine's folders, as `merge` needs."""
+        return self._launcher.shares_files
+
     async def load_base(
         self, model: Path | str, *, dtype: str, on_waiting: OnWaiting | None = None
     ) -> BaseFacts:
@@ -117,10 +103,14 @@ class ReferenceClient:
         `on_waiting` hears why there is no process yet, where one has to be waited for.
 
         Raises:
-            ReferenceFailed: the base cannot be loaded, or the process died.
+            ReferenceUnavailable: there is no process, or it cannot load the base: whatever happens
+                here has nothing to do with an adapter. All methods raise it.
         """
-        self._wanted_base = {"model": str(model), "dtype": dtype}
-        return await self._ask("load_base", self._wanted_base, BaseFacts, on_waiting=on_waiting)
+        wanted = self._wanted_base = {"model": str(model), "dtype": dtype}
+        try:
+            return await self._ask("load_base", wanted, BaseFacts, on_waiting=on_waiting)
+        except ReferenceFailed as exc:
+            raise ReferenceUnavailable(**exc.fields) from exc
 
     async def tokenize(
         self, prompts: Sequence[SuitePrompt], *, max_model_len: int | None = None
@@ -130,7 +120,7 @@ class ReferenceClient:
         Raises:
             SuiteInvalid: a case cannot be formatted, or is longer than `max_model_len` tokens
                 together with its answer. `line` is 0: the case id is in `field`.
-            ReferenceFailed: see `load_base`.
+            ReferenceFailed: the process died over it, or answered nonsense.
         """
         args = {"prompts": _plain(prompts), "max_model_len": max_model_len}
         return await self._ask("tokenize", args, list[TokenizedPrompt])
@@ -147,7 +137,7 @@ class ReferenceClient:
         Raises:
             StrictLoadFailed: the file's tensors and the model's do not match one to one, or a
                 value is not finite.
-            ReferenceFailed: see `load_base`.
+            ReferenceFailed: see `tokenize`.
         """
         args = {"adapter": str(adapter), "prompts": _plain(prompts)}
         return await self._ask("check_finite", args, FinitenessReport, on_progress)
@@ -212,7 +202,7 @@ class ReferenceClient:
         """Token lists as text, special tokens left out; one tokenizer for both sides' answers.
 
         Raises:
-            ReferenceFailed: see `load_base`.
+            ReferenceFailed: see `tokenize`.
         """
         args = {"token_ids": [list(item) for item in token_ids]}
         texts = await self._ask("decode", args, list[str])
@@ -277,15 +267,18 @@ class ReferenceClient:
     async def _answer(
         self, op: str, args: dict[str, Any], on_progress: OnProgress | None, on_waiting: OnWaiting
     ) -> Reply:
-        n_left = self._launcher.n_resends
+        n_left, death = self._launcher.n_resends, None
         while True:
             try:
                 await self._prepare(op, on_waiting)
                 return await self._exchange(op, args, on_progress)
+            except ReferenceUnavailable as exc:
+                # Without a second process the first one's end is what there is to tell.
+                raise death or exc from exc
             except ChannelBroken as exc:
-                failure = await self._death(op)
+                death = await self._death(op)
                 if n_left == 0:
-                    raise failure from exc
+                    raise death from exc
                 n_left -= 1
                 await self._drop()
 
@@ -294,7 +287,10 @@ class ReferenceClient:
             await self._drop()
             self._channel = await self._launcher.start(on_waiting)
         if op != "load_base" and self._wanted_base and self._loaded_base != self._wanted_base:
-            await self._unwrap(await self._exchange("load_base", self._wanted_base, None))
+            try:
+                await self._unwrap(await self._exchange("load_base", self._wanted_base, None))
+            except ReferenceFailed as exc:
+                raise ReferenceUnavailable(**exc.fields) from exc
             self._loaded_base = self._wanted_base
 
     async def _exchange(
@@ -309,7 +305,8 @@ class ReferenceClient:
         while True:
             reply = msgspec.json.decode(await channel.read_line(), type=Reply)
             if reply.id == FAREWELL_ID and reply.error is not None:
-                raise await self._error(reply.error)
+                # Taken over by another client: there is nobody to ask any more.
+                raise ReferenceUnavailable(reason=str(reply.error.fields.get("reason", "")))
             if reply.id != request.id:
                 raise ReferenceFailed(reason=f"answer to request {reply.id}, not {request.id}")
             if reply.progress is None:
@@ -324,16 +321,9 @@ class ReferenceClient:
 
     async def _unwrap(self, reply: Reply) -> Any:
         if reply.error is not None:
-            raise await self._error(reply.error)
+            error = error_of(reply.error)
+            raise await self._failed(error.fields["reason"]) if is_unheard(error) else error
         return reply.result
-
-    async def _error(self, failure: Failure) -> AdapterError:
-        kind = _ERRORS.get(failure.code)
-        if kind is not None:
-            return kind(**failure.fields)
-        reason = str(failure.fields.get("reason", failure.code))
-        told = str(failure.fields.get("log_tail") or "")
-        return ReferenceFailed(reason=reason, log_tail=told) if told else await self._failed(reason)
 
     async def _failed(self, reason: str) -> ReferenceFailed:
         tail = "" if self._channel is None else await self._channel.log_tail()

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from adapters.errors import ReferenceFailed, StoreUnavailable
+from adapters.errors import ReferenceUnavailable, StoreUnavailable
 from adapters.parity.protocol import FAREWELL_ID, Failure, Reply, Request
 from adapters.parity.reference_channel import (
     ChannelBroken,
@@ -161,7 +161,7 @@ class ReferenceServer:
 
 
 async def _farewell(client: SocketChannel) -> None:
-    failure = ReferenceFailed(reason=_TAKEN)
+    failure = ReferenceUnavailable(reason=_TAKEN)
     reply = Reply(FAREWELL_ID, error=Failure(failure.code, failure.fields))
     with contextlib.suppress(ChannelBroken, TimeoutError):
         async with asyncio.timeout(1.0):

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from adapters.durable import remove_folder
-from adapters.errors import AdapterError, InvalidName, ReferenceFailed
+from adapters.errors import AdapterError, InvalidName, ReferenceFailed, ReferenceUnavailable
 from adapters.identity import parse_digest
 from adapters.parity.protocol import Failure, Reply, Request
 from adapters.parity.reference_channel import Channel, ChannelBroken, Launcher, LineTooLong
@@ -108,7 +108,7 @@ class Worker:
             reply = await self._exchange(Request(0, "load_base", self._base), _silence)
             if reply.error is not None:
                 reason = str(reply.error.fields.get("reason", reply.error.code))
-                raise ReferenceFailed(reason=f"the base could not be loaded again: {reason}")
+                raise ReferenceUnavailable(reason=f"the base could not be loaded again: {reason}")
 
     async def _exchange(self, request: Request, say: Say) -> Reply:
         channel, is_answered = self._channel, False

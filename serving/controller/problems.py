@@ -28,6 +28,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     adapter_errors.ArtifactNotFound: HTTPStatus.NOT_FOUND,
     adapter_errors.BaseModelError: HTTPStatus.SERVICE_UNAVAILABLE,
     adapter_errors.ReferenceFailed: HTTPStatus.SERVICE_UNAVAILABLE,
+    adapter_errors.ReferenceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     adapter_errors.RunnerError: HTTPStatus.SERVICE_UNAVAILABLE,
     adapter_errors.ContaminationFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     source_errors.SourceUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -123,8 +123,10 @@ class Cluster:
         """
         return await self._json("GET", kind.path(self.namespace, name))
 
-    async def list(self, kind: Kind, *, labels: str | None = None) -> Listing:
-        """All objects that the label selector takes, in pages, as of one moment.
+    async def list(
+        self, kind: Kind, *, labels: str | None = None, fields: str | None = None
+    ) -> Listing:
+        """All objects that the label and field selectors take, in pages, as of one moment.
 
         Raises:
             KubeTooMuch: there are more than this program could have a use for.
@@ -132,7 +134,7 @@ class Cluster:
         restarts = 0
         while True:
             try:
-                return await self._list_pages(kind, labels)
+                return await self._list_pages(kind, labels, fields)
             except KubeExpired:
                 # The list took so long that its moment is forgotten; only a new one is whole.
                 restarts += 1
@@ -245,14 +247,19 @@ class Cluster:
             async for line in lines:
                 yield _change(line)
 
-    async def _list_pages(self, kind: Kind, labels: str | None) -> Listing:
+    async def _list_pages(self, kind: Kind, labels: str | None, fields: str | None) -> Listing:
         items: list[Json] = []
         token: str | None = None
         while True:
             page = await self._json(
                 "GET",
                 kind.path(self.namespace),
-                query={"limit": _PAGE, "continue": token, "labelSelector": labels},
+                query={
+                    "limit": _PAGE,
+                    "continue": token,
+                    "labelSelector": labels,
+                    "fieldSelector": fields,
+                },
             )
             items += page.get("items") or []
             if len(items) > _MAX_OBJECTS:

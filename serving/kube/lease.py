@@ -80,7 +80,16 @@ class LeaseLeadership:
         self._owner: str | None = None
         self._seen: Json | None = None
         self._seen_at = 0.0
+        self._held: _Held | None = None
         self.is_leading = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the Lease was renewed so lately that nobody else can lead for a while yet."""
+        held = self._held
+        if held is None or held.is_lost:
+            return False
+        return _now() - held.renewed_at < self._times.deadline
 
     def owned_by(self, statefulset: str | None) -> Self:
         """The same, with a Lease that goes when this StatefulSet is deleted; None: with nothing."""
@@ -143,14 +152,14 @@ class LeaseLeadership:
     async def _hold(self, held: _Held, work: Work) -> None:
         working = asyncio.ensure_future(work(held.term))
         keeping = asyncio.create_task(self._keep(held))
-        self.is_leading = True
+        self._held, self.is_leading = held, True
         try:
             await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             # The work first, while the Lease is still renewed: nobody begins before it has ended.
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
-            self.is_leading = False
+            self._held, self.is_leading = None, False
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
             await self._release(held)

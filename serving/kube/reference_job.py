@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from adapters.errors import ReferenceFailed
+from adapters.errors import ReferenceUnavailable
 from adapters.parity.protocol import FAREWELL_ID, Reply
 from adapters.parity.reference_channel import ChannelBroken, OnWaiting
 from adapters.parity.reference_client import ReferenceClient
@@ -33,6 +34,8 @@ _STUCK_SECONDS = 60.0
 _DYING_SECONDS = 5.0
 """How long a broken connection's pod may take to say how it ended."""
 
+_REMOVE_SECONDS = 4.0
+"""Shorter than the time for which nobody else can lead after `is_held` was last true."""
 _FAREWELL_BYTES = 1000
 """A farewell is shorter; longer lines are not read twice."""
 
@@ -44,6 +47,7 @@ class JobLauncher:
 
     n_resends = 1
     """A pod may be preempted, or its node drained: worth one more pod, not a row of them."""
+    shares_files = False
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class JobLauncher:
         wait_seconds: float,
         poll_seconds: float = _POLL_SECONDS,
         stuck_seconds: float = _STUCK_SECONDS,
+        is_held: Callable[[], bool] = lambda: True,
     ) -> None:
         """Nothing is made yet.
 
@@ -64,10 +69,11 @@ class JobLauncher:
             wait_seconds: longest time until there is a pod to ask.
             poll_seconds: pause between two looks at the Job.
             stuck_seconds: longest time without an image or a usable configuration.
+            is_held: whether this process surely leads still: nobody else may use the Job then.
         """
         self._objects, self._port, self._token = objects, port, token
         self._wait_seconds, self._poll_seconds = wait_seconds, poll_seconds
-        self._stuck_seconds = stuck_seconds
+        self._stuck_seconds, self._is_held = stuck_seconds, is_held
         self._job: Json | None = None
         self._channel: JobChannel | None = None
 
@@ -75,7 +81,7 @@ class JobLauncher:
         """A channel to the Job's pod; a Job that is there is used.
 
         Raises:
-            ReferenceFailed: there is no pod to ask, with the cluster's own reason and the log.
+            ReferenceUnavailable: there is no pod to ask, with the cluster's own reason and the log.
         """
         wait = _Wait(on_waiting, self._stuck_seconds)
         try:
@@ -91,16 +97,20 @@ class JobLauncher:
             raise await self._failed(reason, wait.pod) from exc
 
     async def release(self) -> None:
-        """Delete the Job, unless another controller has taken it over."""
+        """Delete the Job, unless another controller has taken it over, or may be about to."""
         job, self._job = self._job, None
         channel, self._channel = self._channel, None
         if job is None or (channel is not None and channel.was_cut):
             # Cut: it ended, or is somebody else's. Without a client it ends by itself.
             return
+        if not self._is_held():
+            log.info("reference job left to the next leader", job=job["metadata"]["name"])
+            return
         try:
-            await self._objects.remove(job["metadata"]["name"], job["metadata"]["uid"])
-        except KubeError as exc:
-            log.warning("reference job not deleted", reason=str(exc))
+            async with asyncio.timeout(_REMOVE_SECONDS):
+                await self._objects.remove(job["metadata"]["name"], job["metadata"]["uid"])
+        except (KubeError, TimeoutError) as exc:
+            log.warning("reference job not deleted", reason=str(exc) or "too late")
 
     async def end_of(self, pod: str) -> str:
         """What became of a pod whose connection ended: a clause for an error."""
@@ -123,7 +133,9 @@ class JobLauncher:
             wait.tell(f"the Kubernetes API does not answer: {exc}")
             return None
         except KubeError as exc:
-            raise ReferenceFailed(reason=f"Kubernetes refused the reference's Job: {exc}") from exc
+            raise ReferenceUnavailable(
+                reason=f"Kubernetes refused the reference's Job: {exc}"
+            ) from exc
 
     async def _look(self, wait: _Wait) -> JobChannel | None:
         if self._job is None or not wait.has_job:
@@ -161,8 +173,8 @@ class JobLauncher:
         wait.tell(f"pod {pod} answers; it reads the base model unless it has it")
         return JobChannel(channel, pod, self)
 
-    async def _failed(self, reason: str, pod: str | None) -> ReferenceFailed:
-        return ReferenceFailed(reason=reason, log_tail=await self._objects.log_of(pod))
+    async def _failed(self, reason: str, pod: str | None) -> ReferenceUnavailable:
+        return ReferenceUnavailable(reason=reason, log_tail=await self._objects.log_of(pod))
 
 
 class JobChannel:
@@ -234,11 +246,17 @@ class _Wait:
 
 
 def job_reference(
-    context: ControllerContext, cluster: Cluster, *, template: Path, owner: str | None
+    context: ControllerContext,
+    cluster: Cluster,
+    *,
+    template: Path,
+    owner: str | None,
+    is_held: Callable[[], bool],
 ) -> ReferenceClient:
     """The gate's standalone side as a Job of this cluster; nothing is made yet.
 
-    `owner`: a StatefulSet that takes the Job along when it is deleted.
+    `owner`: a StatefulSet that takes the Job along when it is deleted. `is_held`: whether this
+    process surely leads.
 
     Raises:
         ReferenceTemplateInvalid: the file cannot be read, or is no Job of a reference.
@@ -254,6 +272,7 @@ def job_reference(
         port=parsed.port,
         token=token,
         wait_seconds=settings.reference_wait_seconds,
+        is_held=is_held,
     )
     return ReferenceClient(
         launcher=launcher,

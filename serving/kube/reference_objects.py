@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
 from serving.kube.cluster import EVENTS, JOBS, PODS, Cluster
-from serving.kube.errors import KubeAlreadyExists, KubeError, KubeForbidden, KubeRefused
+from serving.kube.errors import KubeAlreadyExists, KubeError, KubeRefused
 from serving.kube.kinds import Json
 from serving.kube.owners import find_owner
 from serving.kube.reference_pods import Standing, end_of, is_over, judge
 from serving.kube.reference_template import CONTAINER, ReferenceTemplate
 
 _LOG_LINES = 50
+_FIRST_EVENTS_PAUSE_SECONDS, _EVENTS_PAUSE_SECONDS = 2.0, 30.0
+
+log = structlog.get_logger()
 
 
 class ReferenceObjects:
@@ -20,6 +28,7 @@ class ReferenceObjects:
     ) -> None:
         """`owner`: a StatefulSet that takes the Job along when it is deleted."""
         self._cluster, self._template, self._owner = cluster, template, owner
+        self._refusal: _Refusal | None = None
 
     async def present(self) -> Json | None:
         """This template's Job, made if need be; None: an ended one of that name is still there.
@@ -49,7 +58,7 @@ class ReferenceObjects:
         if job is None:
             return None
         pods = await self._cluster.list(PODS, labels=self._template.selector)
-        refusal = "" if pods.items else await self._refusal(uid)
+        refusal = "" if pods.items else await self._refusal_of(uid)
         return judge(job, pods.items, refusal=refusal)
 
     async def end_of(self, pod: str) -> str | None:
@@ -93,16 +102,36 @@ class ReferenceObjects:
         if not job["metadata"].get("deletionTimestamp"):
             await self.remove(job["metadata"]["name"], job["metadata"]["uid"])
 
-    async def _refusal(self, uid: str) -> str:
+    async def _refusal_of(self, uid: str) -> str:
+        """What the Job's last warning says; asked seldom, and its absence ends nothing."""
+        known = self._refusal
+        if known is None or known.uid != uid:
+            known = self._refusal = _Refusal(uid)
+        if not known.is_due():
+            return known.text
         try:
-            events = await self._cluster.list(EVENTS)
-        except KubeForbidden:
-            return ""
-        own = [
-            event
-            for event in events.items
-            if (event.get("involvedObject") or {}).get("uid") == uid
-            and event.get("type") == "Warning"
-        ]
+            about = await self._cluster.list(EVENTS, fields=f"involvedObject.uid={uid}")
+        except KubeError:
+            return known.text
+        own = [event for event in about.items if event.get("type") == "Warning"]
         own.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-        return str(own[-1].get("message") or "") if own else ""
+        known.text = str(own[-1].get("message") or "") if own else ""
+        return known.text
+
+
+@dataclass(slots=True)
+class _Refusal:
+    """Why a Job's pod was not made, as last read; read after 2, 4, 8 ... seconds again."""
+
+    uid: str
+    text: str = ""
+    _at: float = 0.0
+    _pause: float = _FIRST_EVENTS_PAUSE_SECONDS
+
+    def is_due(self) -> bool:
+        """Whether it is time to read it again; the caller does then."""
+        now = asyncio.get_running_loop().time()
+        if now < self._at:
+            return False
+        self._at, self._pause = now + self._pause, min(2 * self._pause, _EVENTS_PAUSE_SECONDS)
+        return True

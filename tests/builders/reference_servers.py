@@ -27,6 +27,8 @@ def free_port() -> int:
 class ConnectingLauncher:
     """Connects to a server that somebody else runs; waits for it to listen."""
 
+    shares_files = False
+
     def __init__(self, port: int, *, token: str = TOKEN, n_resends: int = 0) -> None:
         self._port, self._token = port, token
         self.n_resends = n_resends

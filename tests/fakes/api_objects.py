@@ -185,6 +185,18 @@ def selects(selector: str, item: Json) -> bool:
     return True
 
 
+def has_fields(selector: str, item: Json) -> bool:
+    """Whether an equality-based field selector takes the object."""
+    for term in filter(None, selector.split(",")):
+        path, _, value = term.partition("=")
+        found: Any = item
+        for part in path.split("."):
+            found = (found or {}).get(part)
+        if found != value:
+            return False
+    return True
+
+
 def key_of(kind: Kind, namespace: str, name: str) -> Key:
     """Where an object is kept."""
     return (kind.group, kind.plural, namespace if kind.namespaced else "", name)

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -17,7 +18,17 @@ from aiohttp import web
 
 from serving.kube import kinds
 from serving.kube.kinds import Kind
-from tests.fakes.api_objects import Event, Json, Key, Objects, Refused, key_of, merge_patch, selects
+from tests.fakes.api_objects import (
+    Event,
+    Json,
+    Key,
+    Objects,
+    Refused,
+    has_fields,
+    key_of,
+    merge_patch,
+    selects,
+)
 
 NAMESPACES = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 KINDS = (*(item for item in vars(kinds).values() if isinstance(item, Kind)), NAMESPACES)
@@ -35,6 +46,10 @@ class FakeApiServer:
         """Bearer tokens that are let in; None: everybody is."""
         self.troubles: list[Refused] = []
         """The next requests but watches are answered with these."""
+        self.n_lists: Counter[str] = Counter()
+        """By plural: requests for a list, each page one."""
+        self.n_listed: Counter[str] = Counter()
+        """By plural: objects in the answers to lists."""
         self.url = ""
         self.port = 0
         self._kinds = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
@@ -78,8 +93,10 @@ class FakeApiServer:
         found = [
             item
             for item in self.objects.all(kind.group, kind.plural, namespace)
-            if selects(selector, item)
+            if selects(selector, item) and has_fields(request.query.get("fieldSelector", ""), item)
         ]
+        self.n_lists[kind.plural] += 1
+        self.n_listed[kind.plural] += len(found)
         begin, limit = token.get("begin", 0), int(request.query.get("limit") or len(found) or 1)
         revision = token.get("revision", self.objects.revision)
         facts: Json = {"resourceVersion": str(revision)}

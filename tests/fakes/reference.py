@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from adapters.errors import ReferenceFailed, StrictLoadFailed
+from adapters.errors import ReferenceFailed, ReferenceUnavailable, StrictLoadFailed
 from adapters.parity.protocol import (
     BaseFacts,
     ContinueItem,
@@ -38,10 +38,12 @@ class FakeReference:
         self._model = model
         self._tokenizer: Any = AutoTokenizer.from_pretrained(base)
         self.failures_left = 0
+        self.absences_left = 0
         """So many requests will end as if the process had died."""
         self.n_requests = 0
         self.n_base_readings = 0
         self.is_closed = False
+        self.shares_files = True
         self.waits: str | None = None
         """Why it cannot be asked until `may_go_on`; None: it can."""
         self.may_go_on = asyncio.Event()
@@ -125,6 +127,9 @@ class FakeReference:
 
     def _begin(self) -> None:
         self.n_requests += 1
+        if self.absences_left:
+            self.absences_left -= 1
+            raise ReferenceUnavailable(reason="no node takes it")
         if self.failures_left:
             self.failures_left -= 1
             raise ReferenceFailed(reason="a test wants it so")

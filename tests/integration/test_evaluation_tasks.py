@@ -168,6 +168,20 @@ async def test_a_runner_that_nobody_configured_is_inconclusive_and_says_what_to_
     assert "deployment_url" in report["reasons"][0]["text"]
 
 
+async def test_a_merged_model_is_refused_at_once_where_the_reference_is_a_job(
+    world: GateWorld, adapters: list[Path]
+) -> None:
+    world.steps.change_settings(merged_command="serve {model} {port} {name}")
+    world.reference.shares_files = False
+    await set_policy(world, runner="merged")
+
+    state, report = await push(world, adapters[0], await store_suite(world, gold="nobody"))
+
+    assert state == State.INCONCLUSIVE
+    assert [item["code"] for item in report["reasons"]] == ["merged_needs_process"]
+    assert "LORAPLANE_REFERENCE_RUNNER=process" in report["reasons"][0]["text"]
+
+
 async def test_a_deployment_that_is_away_puts_the_evaluation_off(
     world: GateWorld, adapters: list[Path]
 ) -> None:

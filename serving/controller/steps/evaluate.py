@@ -6,10 +6,15 @@ engine. Finished stages are kept (see `stages`), so a killed evaluation goes on 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from adapters.errors import (
     ArtifactNotFound,
     DigestMismatch,
     ReferenceFailed,
+    ReferenceUnavailable,
     RunnerError,
     RunnerUnreachable,
     StoreUnavailable,
@@ -31,13 +36,13 @@ from serving.controller.steps.outcome import Done, Outcome, Retry, Terminal
 from serving.controller.steps.stages import Stages
 from serving.controller.steps.standalone import examine_alone
 
-_MAX_REFERENCE_TRIES = 3
+_MAX_DEATHS = 3
 """Arbitrary: a process that dies three times over one adapter will die again."""
 
 
 async def evaluate(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
     """Passed, failed or inconclusive, with a report; or put off while the world is not ready."""
-    found = await try_to_measure(context, row, lease, n_tries=row.attempts)
+    found = await try_to_measure(context, row, lease, n_deaths=deaths_in(row.error))
     match found:
         case Evaluated():
             return await conclude(context, lease, found)
@@ -51,25 +56,40 @@ async def try_to_measure(
     row: VersionRow,
     lease: Lease,
     *,
-    n_tries: int,
+    n_deaths: int,
     recheck: Recheck | None = None,
 ) -> Evaluated | Verdict | Outcome:
     """What the gate observes; a verdict where nothing can be; or when to try again.
 
-    `n_tries`: how often it was tried before.
+    `n_deaths`: how often the reference died over it before; every put-off's detail passes it on.
     """
+    found = await _try(context, row, lease, n_deaths=n_deaths, recheck=recheck)
+    if isinstance(found, Retry) and n_deaths:
+        return replace(found, detail={"n_deaths": n_deaths, **found.detail})
+    return found
+
+
+def deaths_in(error: Mapping[str, Any] | None) -> int:
+    """How often the reference has died over a version, by the error that its last try left."""
+    return int((error or {}).get("n_deaths") or 0)
+
+
+async def _try(
+    context: StepContext, row: VersionRow, lease: Lease, *, n_deaths: int, recheck: Recheck | None
+) -> Evaluated | Verdict | Outcome:
     if context.settings.model is None:
         return Retry("base_model_unset")
     try:
         measured = await measure_version(context, row, lease, recheck=recheck)
         return Done() if measured is None else measured
-    except StoreUnavailable as exc:
+    except (StoreUnavailable, ReferenceUnavailable) as exc:
+        # Nobody could be asked, which says nothing of the adapter, however often.
         return Retry(exc.code, detail=exc.fields)
     except (ArtifactNotFound, DigestMismatch) as exc:
         return Terminal(exc.code, detail=exc.fields)
     except ReferenceFailed as exc:
-        if n_tries + 1 < _MAX_REFERENCE_TRIES:
-            return Retry(exc.code, detail=exc.fields)
+        if n_deaths + 1 < _MAX_DEATHS:
+            return Retry(exc.code, detail={**exc.fields, "n_deaths": n_deaths + 1})
         return _inconclusive(exc.code, str(exc))
     except RunnerUnreachable as exc:
         return Retry(exc.code, after_seconds=15.0, detail=exc.fields)

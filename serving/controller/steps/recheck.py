@@ -22,7 +22,7 @@ from serving.controller.staleness import StaleReason, find_stale
 from serving.controller.steps.clearance import keep_clearances, wanted
 from serving.controller.steps.conclude import Evaluated, Judged, judge_evaluation
 from serving.controller.steps.context import StepContext
-from serving.controller.steps.evaluate import try_to_measure
+from serving.controller.steps.evaluate import deaths_in, try_to_measure
 from serving.controller.steps.lease import Lease
 from serving.controller.steps.measuring import Recheck
 from serving.controller.steps.outcome import Done, Outcome
@@ -61,7 +61,7 @@ async def recheck(context: StepContext, row: VersionRow, lease: Lease) -> Outcom
     known = row.recheck or {}
     what = Recheck(reason.now, number=int(known.get("number") or 0) + 1)
     found = await try_to_measure(
-        context, row, lease, n_tries=int(known.get("n_tries") or 0), recheck=what
+        context, row, lease, n_deaths=deaths_in(known.get("error")), recheck=what
     )
     if not isinstance(found, Evaluated | Verdict):
         return found

@@ -22,10 +22,15 @@ from serving.controller.steps.context import StepContext
 from serving.controller.steps.stages import Stages
 
 _DEPLOYMENT, _COMMAND = "deployment_unset", "merged_command_unset"
+_PROCESS = "merged_needs_process"
+_PROCESS_TEXT = (
+    "runner merged: a merged model needs a folder that both sides see, which a Job has not: set "
+    "LORAPLANE_REFERENCE_RUNNER=process, or another runner in the policy"
+)
 
 
 class RunnerUnset(Exception):
-    """The policy wants a runner that nobody configured; `code` is a stable slug."""
+    """The policy wants a runner that cannot be had as configured; `code` is a stable slug."""
 
     def __init__(self, code: str, text: str) -> None:
         self.code, self.text = code, text
@@ -44,7 +49,7 @@ async def answers_of_runner(
     """Texts by case id and what a report must say of them; None: the local reference answers.
 
     Raises:
-        RunnerUnset: the runner is not configured.
+        RunnerUnset: the runner is not configured, or cannot work as the reference is run.
         RunnerError, ReferenceFailed: it cannot be asked; no verdict about the adapter.
         StoreUnavailable: the store does not answer.
     """
@@ -102,6 +107,8 @@ def _runner(context: StepContext, policy: GatePolicy) -> OpenAiRunner | MergedRu
         )
     if not settings.merged_command:
         raise RunnerUnset(_COMMAND, "runner merged: set LORAPLANE_MERGED_COMMAND")
+    if not context.reference.shares_files:
+        raise RunnerUnset(_PROCESS, _PROCESS_TEXT)
     return MergedRunner(
         context.reference,
         model=str(settings.model),

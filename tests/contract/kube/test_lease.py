@@ -264,6 +264,35 @@ async def test_without_the_registry_nobody_takes_the_lease(
     await empty.close()
 
 
+async def test_work_that_ends_since_the_lease_was_lost_knows_and_the_rest_does_not(
+    kube: KubeWorld, registry: Repository
+) -> None:
+    held: list[bool] = []
+    leadership = LeaseLeadership(
+        await kube.connect(), name=NAME, identity="a", floor=registry.leadership.term, times=TIMES
+    )
+
+    async def work(term: int | None) -> None:
+        held.append(leadership.is_held)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            held.append(leadership.is_held)
+
+    assert not leadership.is_held
+    task = asyncio.create_task(leadership.lead(work))
+    await until(lambda: len(held) == 1)
+    kube.line.cut()
+    await until(lambda: len(held) == 2)
+    kube.line.mend()
+    await until(lambda: len(held) == 3)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert held == [True, False, True, True]  # an orderly end is under the Lease still
+    assert not leadership.is_held
+
+
 async def test_work_that_fails_is_begun_again_with_a_new_term(
     kube: KubeWorld, registry: Repository
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from adapters.errors import ReferenceFailed
+from adapters.errors import ReferenceFailed, ReferenceUnavailable
 from adapters.manifest import manifest_of_folder
 from adapters.parity.protocol import VerifyItem
 from adapters.parity.reference_client import ReferenceClient
@@ -80,11 +80,28 @@ async def test_a_newer_controller_takes_over_and_the_older_one_leaves_it_the_job
 
     await world.load(newer)
 
-    with pytest.raises(ReferenceFailed, match="another controller has taken"):
+    with pytest.raises(ReferenceUnavailable, match="another controller has taken"):
         await ask(older)
     await older.close()
     assert await ask(newer) == "base,base"  # both loaded it in the same process
     assert len(await world.jobs()) == 1
+
+
+async def test_one_that_may_lead_no_more_leaves_the_job_to_its_successor(
+    world: ReferenceWorld,
+) -> None:
+    """Its successor may have found the Job and not connected yet."""
+    is_leading = True
+    template = world.template()
+    deposed = world.client(template, is_held=lambda: is_leading)
+    await world.load(deposed)
+    (job,) = await world.jobs()
+
+    is_leading = False
+    await deposed.close()
+
+    assert [item["metadata"]["uid"] for item in await world.jobs()] == [job["metadata"]["uid"]]
+    assert await ask(world.client(template)) == "base"  # with the base still loaded
 
 
 async def test_a_pod_that_dies_is_replaced_and_the_request_is_sent_again(
@@ -130,13 +147,29 @@ async def test_a_request_that_kills_two_pods_fails_with_the_reason_and_the_log(
         assert "waiting for a client" in caught.value.fields["log_tail"]
 
 
+async def test_a_request_that_kills_the_only_pod_there_can_be_is_that_requests_end(
+    world: ReferenceWorld,
+) -> None:
+    """Not for lack of a cluster: without this such an adapter would be asked for ever."""
+    body = yaml.safe_load(world.template())
+    body["spec"]["backoffLimit"] = 0
+    client = world.client(yaml.safe_dump(body))
+    await world.load(client)
+    waiting = asyncio.create_task(client.generate(None, [1], HANGS))
+    await asyncio.sleep(0.3)
+    world.node.kill(world.node.started[0])
+
+    with pytest.raises(ReferenceFailed, match="exit code 137 during generate"):
+        await waiting
+
+
 async def test_a_job_that_gave_up_is_told_with_its_exit_code_and_log(
     world: ReferenceWorld, kube: KubeWorld
 ) -> None:
     body = yaml.safe_load(world.template(FAILS_AT_START="yes"))
     body["spec"]["backoffLimit"] = 0
 
-    with pytest.raises(ReferenceFailed) as caught:
+    with pytest.raises(ReferenceUnavailable) as caught:
         await world.load(world.client(yaml.safe_dump(body)))
 
     reason = caught.value.fields["reason"]

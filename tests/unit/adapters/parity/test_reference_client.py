@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.errors import ReferenceFailed, StrictLoadFailed, SuiteInvalid
+from adapters.errors import ReferenceFailed, ReferenceUnavailable, StrictLoadFailed, SuiteInvalid
 from adapters.parity.protocol import ContinueItem, TokenizedPrompt, VerifyItem
 from adapters.parity.reference_client import ReferenceClient
 
@@ -194,9 +194,9 @@ async def test_an_idle_process_ends_and_comes_back_with_its_base():
 
 async def test_a_base_that_cannot_be_loaded_does_not_stand_in_for_the_old_one():
     async with running() as client:
-        with pytest.raises(ReferenceFailed, match="no base"):
+        with pytest.raises(ReferenceUnavailable, match="no base"):
             await client.load_base("unloadable", dtype="float32")
-        with pytest.raises(ReferenceFailed, match="no base"):
+        with pytest.raises(ReferenceUnavailable, match="no base"):
             await ask(client, WELL)
         await client.load_base("other", dtype="float32")
 
@@ -205,7 +205,7 @@ async def test_a_base_that_cannot_be_loaded_does_not_stand_in_for_the_old_one():
 
 async def test_a_process_that_cannot_be_started_is_told():
     async with running(command=["/nonexistent/python"]) as client:
-        with pytest.raises(ReferenceFailed, match="cannot be started"):
+        with pytest.raises(ReferenceUnavailable, match="cannot be started"):
             await client.load_base("base", dtype="float32")
 
 
@@ -233,7 +233,7 @@ async def test_the_real_process_reads_a_trained_adapter(base, trained):
             for p in prompts
         ]
         rows = await client.verify(trained, items, against_base=True)
-        with pytest.raises(ReferenceFailed, match="cannot be loaded"):
+        with pytest.raises(ReferenceUnavailable, match="cannot be loaded"):
             await client.load_base(trained / "nothing", dtype="float32")
 
     assert facts.revision.startswith("sha256:")
@@ -249,7 +249,7 @@ async def test_a_child_of_this_machine_sees_none_of_this_processs_secrets(tmp_pa
     program = f"import os; open({str(seen)!r}, 'w').write(repr(dict(os.environ)))"
     client = ReferenceClient(command=[sys.executable, "-c", program], timeout_seconds=30.0)
 
-    with pytest.raises(ReferenceFailed):
+    with pytest.raises(ReferenceUnavailable):
         await client.load_base("base", dtype="float32")
     await client.close()
 

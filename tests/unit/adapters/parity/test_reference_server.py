@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import adapters.parity.reference_server as reference_server_module
-from adapters.errors import ArtifactNotFound, ReferenceFailed
+from adapters.errors import ArtifactNotFound, ReferenceFailed, ReferenceUnavailable
 from adapters.manifest import manifest_of_folder
 from adapters.parity.protocol import TokenizedPrompt, VerifyItem
 from adapters.parity.reference_channel import ChannelBroken, ProcessLauncher
@@ -105,7 +105,7 @@ async def test_the_newer_client_takes_over_and_the_older_is_told(tmp_path):
 
         taking = asyncio.create_task(newer.load_base("base", dtype="float32"))
 
-        with pytest.raises(ReferenceFailed, match="another controller has taken"):
+        with pytest.raises(ReferenceUnavailable, match="another controller has taken"):
             await waiting
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
