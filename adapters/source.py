@@ -52,6 +52,7 @@ _CLIENT: dict[str, Any] = {
 _QUERY = re.compile(r"\?[^\s\"')]*")
 _DURATION = re.compile(r" (in|after|elapsed:?) [0-9.]+ ?(ns|µs|us|ms|s)\b")
 _MAX_REASON = 300
+_GRACE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,17 @@ class AdapterSource:
         """
         return _mark(await self._stamps())
 
-    async def fetch(self, into: Path, *, max_bytes: int) -> Fetched:
+    async def fetch(
+        self, into: Path, *, max_bytes: int, min_bytes_per_second: int | None = None
+    ) -> Fetched:
         """Bring the files into the existing folder `into`; blocks no event loop.
 
-        On an error `into` may hold a part of them.
+        On an error `into` may hold a part of them. `min_bytes_per_second`: over all files, but for
+        a minute that each source may take besides.
 
         Raises:
-            SourceNotFound, SourceForbidden, SourceUnreachable
+            SourceNotFound, SourceForbidden
+            SourceUnreachable: it did not answer, changed meanwhile, or is slower than that.
             SourceTooLarge: all files together have more than `max_bytes`.
             ArchiveRefused, ArtifactTooLarge: the archive holds no adapter, or is not safe.
         """
@@ -118,8 +123,14 @@ class AdapterSource:
         total = sum(stamp.size_bytes for stamp in stamps.values())
         if total > max_bytes:
             raise SourceTooLarge(uri=str(self.uri), limit=max_bytes, found=total)
-        for name, stamp in stamps.items():
-            await self._fetch_file(name, stamp, into / name)
+        seconds = _GRACE_SECONDS + total / min_bytes_per_second if min_bytes_per_second else None
+        try:
+            async with asyncio.timeout(seconds):
+                for name, stamp in stamps.items():
+                    await self._fetch_file(name, stamp, into / name)
+        except TimeoutError as exc:
+            reason = f"it gives less than {min_bytes_per_second} bytes each second"
+            raise SourceUnreachable(uri=str(self.uri), reason=reason) from exc
         if not self.uri.is_archive:
             return Fetched(into, _mark(stamps))
         unpacked = into / "unpacked"

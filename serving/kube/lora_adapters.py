@@ -1,8 +1,9 @@
 """Follows the LoraAdapters of a namespace while this process leads, and says in each how it stands.
 
 One loop looks what may have changed and puts keys into a queue; workers take a key, compute from
-what is there what to do (`lora_adapter`), do it (`lora_deeds`), and write the status where it says
-something new (`lora_teller`). An object that cannot be served holds up none of the others.
+what is there what to do (`lora_adapter`), and write the status where it says something new
+(`lora_teller`). What may take long is done (`lora_deeds`) in a task beside them (`lora_looks`). An
+object that cannot be served holds up none of the others.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ from serving.controller.registry.managed import ManagedAdapter
 from serving.kube.cluster import Cluster
 from serving.kube.errors import KubeError
 from serving.kube.key_queue import KeyQueue
-from serving.kube.kinds import LORA_ADAPTERS
+from serving.kube.kinds import LORA_ADAPTERS, Json
 from serving.kube.lora_adapter import (
     Plan,
     Problem,
     Resource,
     actor_of,
     find_gone,
+    parse_resource,
     plan_adapter,
 )
 from serving.kube.lora_deeds import LoraDeeds
+from serving.kube.lora_looks import LoraLooks
 from serving.kube.lora_objects import LoraObjects
 from serving.kube.lora_teller import LoraTeller
 from serving.kube.lora_view import RegistryView, read_view
@@ -82,6 +85,7 @@ class LoraAdapters:
         )
         self._deeds = LoraDeeds(context, cluster)
         self._teller = LoraTeller(context, cluster, self._objects, instance=instance)
+        self._looks = LoraLooks(self._queue.add)
         self._last_audit: int | None = None
         self._sweep_at = 0.0
 
@@ -93,7 +97,9 @@ class LoraAdapters:
         """
         workers = [self._work_for_ever() for _ in range(_N_WORKERS)]
         try:
-            await run_together(self._mirror.run(), self._feed_for_ever(), *workers)
+            await run_together(
+                self._looks.run(), self._mirror.run(), self._feed_for_ever(), *workers
+            )
         finally:
             self._queue.close()
 
@@ -122,6 +128,7 @@ class LoraAdapters:
         if self._objects.refresh():
             # What is remembered of an object that is gone is looked at now, not at the next turn.
             self._sweep_at = 0.0
+        self._looks.keep_only(self._objects.resources)
         await self._feed_audited()
         now = asyncio.get_running_loop().time()
         if now >= self._sweep_at:
@@ -160,9 +167,13 @@ class LoraAdapters:
         if resource.is_leaving:
             return False
         plan = plan_adapter(resource, self._objects.standing(resource, view))
-        if plan is Plan.LOOK and self._objects.is_left_alone(resource):
+        if plan is Plan.LOOK and self._is_looked_at(resource):
             plan = Plan.REST
         return plan is not Plan.REST or self._teller.has_news(resource, view)
+
+    def _is_looked_at(self, resource: Resource) -> bool:
+        """Whether its source is being looked at, or was found in trouble a moment ago."""
+        return self._looks.is_under_way(resource) or self._objects.is_left_alone(resource)
 
     async def _work_for_ever(self) -> None:
         while True:
@@ -208,19 +219,23 @@ class LoraAdapters:
             )
             view = await self._view(resource)
             plan = plan_adapter(resource, self._objects.standing(resource, view))
-        if plan is Plan.LOOK and not self._objects.is_left_alone(resource):
-            await self._look(resource, view)
-            view = await self._view(resource)
+        if plan is Plan.LOOK and not self._is_looked_at(resource):
+            record = view.record_of(resource)
+            self._looks.begin(resource, lambda: self._look(resource, record))
         await self._teller.say(resource, view)
 
-    async def _look(self, resource: Resource, view: RegistryView) -> None:
+    async def _look(self, resource: Resource, record: ManagedAdapter | None) -> None:
+        key = f"look:{resource.name}"
+        if await self._guarded(resource.name, self._look_once(resource, record)):
+            self._queue.forget_failures(key)
+        else:
+            # Still under way, so that nobody looks again before that.
+            await asyncio.sleep(self._queue.pause_seconds(key))
+
+    async def _look_once(self, resource: Resource, record: ManagedAdapter | None) -> None:
         if resource.wanted is None:
             return
-        record = view.record_of(resource)
         is_registered = record is not None and record.generation == resource.generation
-        if not is_registered:
-            # Bringing it may take minutes: say that this generation is seen.
-            await self._teller.say(resource, view)
         looked = await self._deeds.look(resource, resource.wanted, record)
         problem = looked if isinstance(looked, Problem) else None
         self._objects.looked(resource, problem)
@@ -240,11 +255,25 @@ class LoraAdapters:
             return
         # Asked once more, for this one: what follows cannot be taken back.
         present = await self._teller.fetch(record.name)
-        if present is None or present["metadata"]["uid"] != record.uid:
+        if present is not None and present["metadata"]["uid"] == record.uid:
+            if self._selector is not None:
+                # It is there, but no longer selected by its labels: its versions stay.
+                await self._forget(record, retire=False)
+        elif present is not None and await self._takes_over(present, record):
+            # Made again: the mirror has only not told of it yet.
+            self._queue.add_later(key, _TICK_SECONDS)
+        else:
             await self._forget(record, retire=record.retires)
-        elif self._selector is not None:
-            # It is there, but no longer selected by its labels: its versions stay.
-            await self._forget(record, retire=False)
+
+    async def _takes_over(self, present: Json, record: ManagedAdapter) -> bool:
+        resource = parse_resource(present)
+        if resource.is_leaving or resource.wanted is None or resource.wanted.key != record.key:
+            return False
+        if self._selector is None:
+            return True
+        only = f"metadata.name={record.name}"
+        selected = await self._cluster.list(LORA_ADAPTERS, labels=self._selector, fields=only)
+        return any(item["metadata"]["uid"] == resource.uid for item in selected.items)
 
     async def _forget(self, record: ManagedAdapter, *, retire: bool) -> None:
         actor = actor_of(record.namespace, record.name)

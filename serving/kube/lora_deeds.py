@@ -57,6 +57,10 @@ from serving.kube.lora_adapter import (
 
 FETCH_SECONDS = 1800.0
 """How long bringing one adapter may take."""
+_MIN_BYTES_PER_SECOND = 256 * 1024
+"""A source that is slower holds up the others: far below any place that serves models."""
+_N_ASKED, _N_FETCHED = 8, 4
+"""At once: sources that are asked whether they have changed, and such that are read."""
 
 log = structlog.get_logger()
 
@@ -95,6 +99,8 @@ class LoraDeeds:
     def __init__(self, context: ControllerContext, cluster: Cluster) -> None:
         """Nothing is done yet."""
         self._context, self._cluster = context, cluster
+        self._asking = asyncio.Semaphore(_N_ASKED)
+        self._fetching = asyncio.Semaphore(_N_FETCHED)
 
     @property
     def _scratch(self) -> Path:
@@ -130,17 +136,19 @@ class LoraDeeds:
     async def _look(
         self, resource: Resource, wanted: Wanted, record: ManagedAdapter | None
     ) -> Looked:
-        source = AdapterSource.open(
-            wanted.uri,
-            credentials=await self._credentials(wanted),
-            folders=self._context.settings.folders_of_sources,
-        )
-        suite_id = await self._suite(resource, wanted)
-        mark = await source.mark()
+        async with self._asking:
+            source = AdapterSource.open(
+                wanted.uri,
+                credentials=await self._credentials(wanted),
+                folders=self._context.settings.folders_of_sources,
+            )
+            suite_id = await self._suite(resource, wanted)
+            mark = await source.mark()
         if record is not None and (record.source_uri, record.source_mark) == (wanted.uri, mark):
             row, is_new = await self._context.repository.versions.find(record.version_id), False
         else:
-            row, is_new, mark = await self._register(resource, wanted, source, suite_id)
+            async with self._fetching:
+                row, is_new, mark = await self._register(resource, wanted, source, suite_id)
         if not is_new:
             await self._lead_on(resource, wanted, record, row, suite_id)
         found = Found(generation=resource.generation, source_uri=wanted.uri, source_mark=mark)
@@ -165,7 +173,9 @@ class LoraDeeds:
             try:
                 async with asyncio.timeout(FETCH_SECONDS):
                     fetched = await source.fetch(
-                        folder, max_bytes=self._context.settings.max_upload_bytes
+                        folder,
+                        max_bytes=self._context.settings.max_upload_bytes,
+                        min_bytes_per_second=_MIN_BYTES_PER_SECOND,
                     )
             except TimeoutError as exc:
                 text = f"bringing it took longer than {FETCH_SECONDS:.0f} s"

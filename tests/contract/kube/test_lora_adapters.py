@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.source import AdapterSource, Fetched
 from serving.controller.lifecycle import Event, State, Verdict
 from serving.controller.registry.moves import Move
 from serving.kube.cluster import LORA_ADAPTERS
@@ -287,6 +288,59 @@ async def test_objects_that_cannot_be_served_hold_up_no_other(world: LoraWorld) 
     await world.until_reason("good", "Accepted", "Registered")
     for number in range(6):
         await world.until_reason(f"broken-{number}", "Accepted", "SecretNotFound")
+
+
+async def test_sources_that_are_slow_hold_up_no_status_and_no_deletion(
+    world: LoraWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, slow = AdapterSource.fetch, asyncio.Event()
+
+    async def fetch_slowly(source: AdapterSource, into: Path, **limits: int) -> Fetched:
+        if "slow" in str(source.uri):
+            await slow.wait()
+        return await fetch(source, into, **limits)
+
+    await world.start()
+    await world.add("gone", deletionPolicy="Retire")
+    await world.until_reason("gone", "Accepted", "Registered")
+    monkeypatch.setattr(AdapterSource, "fetch", fetch_slowly)
+    for number in range(6):
+        await world.add(f"slow-{number}")
+        await world.until_reason(f"slow-{number}", "Accepted", "Reading")
+
+    await world.remove("gone")
+    await world.until_row("acme/gone@1", State.RETIRED)
+    await world.add("nobodys", tenant="globex")
+    await world.until_reason("nobodys", "Accepted", "TenantNotFound")
+
+    slow.set()
+    for number in range(6):
+        await world.until_reason(f"slow-{number}", "Accepted", "Registered")
+
+
+async def test_a_fetch_ends_when_the_object_wants_another_source(
+    world: LoraWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, ended = AdapterSource.fetch, asyncio.Event()
+
+    async def never_end(source: AdapterSource, into: Path, **limits: int) -> Fetched:
+        if "other" in str(source.uri):
+            return await fetch(source, into, **limits)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(AdapterSource, "fetch", never_end)
+    await world.start()
+    await world.add("support")
+    await world.until_reason("support", "Accepted", "Reading")
+
+    await world.change("support", source={"uri": await world.source("other")})
+    await world.until_reason("support", "Accepted", "Registered")
+
+    assert ended.is_set()
 
 
 async def test_a_status_that_somebody_else_wrote_is_put_right(world: LoraWorld) -> None:

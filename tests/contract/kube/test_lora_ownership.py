@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from serving.controller.lifecycle import State
+from serving.kube.kinds import Json
+from serving.kube.lora_teller import LoraTeller
 from tests.builders.kube_worlds import KubeWorld
 from tests.builders.lora_world import LoraWorld, lora_world
 
@@ -99,6 +101,37 @@ async def test_an_object_that_was_replaced_takes_over_and_nothing_is_retired(
     assert record is not None
     assert record.uid == fresh["metadata"]["uid"]
     assert (status["version"], status["live"]) == (1, 1)
+
+
+async def test_an_object_that_is_made_again_while_its_deletion_is_carried_out_takes_over(
+    world: LoraWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked shows the new one before the watch has told of it."""
+    fetch, made = LoraTeller.fetch, []
+
+    async def make_again_and_fetch(teller: LoraTeller, name: str) -> Json | None:
+        if not made:
+            made.append(await world.add("support", deletionPolicy="Retire"))
+        return await fetch(teller, name)
+
+    await world.start()
+    await world.add("support", deletionPolicy="Retire")
+    await world.make_live((await world.until_version("support", 1)).id)
+    await world.until_state("support", "live")
+    monkeypatch.setattr(LoraTeller, "fetch", make_again_and_fetch)
+
+    await world.remove("support")
+    async with asyncio.timeout(60):
+        while not made:  # noqa: ASYNC110 - the controller decides
+            await asyncio.sleep(0.02)
+    status = await world.until_state("support", "live")
+
+    record = await world.repository.managed.find("acme", "support")
+    told = {row.action for row in await world.repository.audit.latest(limit=100)}
+    assert record is not None
+    assert record.uid == made[0]["metadata"]["uid"]
+    assert (status["version"], status["live"]) == (1, 1)
+    assert "retire" not in told
 
 
 async def test_nothing_is_retired_while_the_api_server_cannot_be_asked(world: LoraWorld) -> None:
