@@ -37,7 +37,7 @@ async def test_the_copy_of_the_controllers_pod_mounts_its_claim_and_runs_no_cont
     name = release.kubectl("get", "pods", *selector).strip().removeprefix("pod/")
     of_controller = release.find("pod", name)["spec"]
 
-    # The names of here for those of the page; what `kubectl` puts behind them, sleep would get.
+    # The names of here for those of the page; what `Release` adds at the end, sleep gets, unused.
     here = {"loraplane": release.namespace, "$CONTROLLER": name}
     release.kubectl(*(here.get(word, word) for word in restoring()[0].words[1:]))
 
