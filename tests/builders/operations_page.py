@@ -51,8 +51,17 @@ def blocks(language: str) -> list[str]:
     ]
 
 
+ADAPTER = "prometheus-adapter.yaml"
+"""The one file of values that is for another chart than ours."""
+
+
 def values_files() -> dict[str, str]:
-    """Name to content of the files of values that the page shows."""
+    """Name to content of the files of values for our chart that the page shows."""
+    return {name: body for name, body in yaml_files().items() if name != ADAPTER}
+
+
+def yaml_files() -> dict[str, str]:
+    """Name to content of every file in YAML that the page shows."""
     files = {}
     for body in blocks("yaml"):
         name = body.splitlines()[0].removeprefix("# ")

@@ -11,6 +11,7 @@ import yaml
 
 from bench.kubelet.chart import CHART
 from tests.builders.helm import Json, engine, object_named, pod_of, refusal, render
+from tests.builders.operations_page import ADAPTER, yaml_files
 
 WATCHED: Json = {
     "front": {"mode": "envoy"},
@@ -136,8 +137,14 @@ def test_scaling_follows_metrics_that_exist() -> None:
     )
     queries = [trigger["metadata"]["query"] for trigger in keda["spec"]["triggers"]]
 
-    named = {metric["external"]["metric"]["name"] for metric in hpa["spec"]["metrics"]}
+    (rule,) = yaml.safe_load(yaml_files()[ADAPTER])["rules"]["external"]
+    (metric,) = [item["external"]["metric"] for item in hpa["spec"]["metrics"]]
+    named = {rule["seriesQuery"]}
     named |= {name for query in queries for name in re.findall(r"loraplane_\w+", query)}
+    assert metric["name"] == rule["name"]["as"]
+    # Each controller has the series, and a scaler adds up what it is given several of.
+    assert rule["metricsQuery"].startswith("max(<<.Series>>{")
+    assert any("max(loraplane_recommended_engines{" in query for query in queries)
     assert named == {"loraplane_recommended_engines"}
     assert "`loraplane_recommended_engines`" in METRICS
     assert any("vllm:num_requests_waiting{" in query for query in queries)

@@ -124,6 +124,91 @@ def test_out_of_the_cluster_a_pod_reaches_what_its_values_need(
     assert open_ports == ports
 
 
+METADATA = {
+    ("169.254.169.254", 80): "gcs",
+    ("169.254.169.252", 988): "gcs",
+    ("169.254.170.23", 80): "s3",
+    ("fd00:ec2::23", 80): "s3",
+}
+"""Where GKE and EKS Pod Identity hand out credentials."""
+
+
+@pytest.mark.parametrize("source", [CONTROLLER, ENGINE, REFERENCE], ids=lambda end: end.name)
+@pytest.mark.parametrize("kind", ["gcs", "s3", "azure", "pvc"])
+def test_without_a_secret_pods_reach_their_own_cloud_s_credentials_alone(
+    kind: str, source: End
+) -> None:
+    scheme = {"gcs": "gs", "s3": "s3", "azure": "az"}.get(kind)
+    bucket = {"type": kind, "url": f"{scheme}://adapters/fleet" if scheme else ""}
+
+    by_identity = render({**FOLDER, "store": bucket})
+
+    def reached(objects: list[Json]) -> set[tuple[str, int]]:
+        """Of what is no pod, `OUTSIDE` on port 80 included, which no store has."""
+        ends = {place: End("metadata", address=place[0]) for place in METADATA}
+        return {place for place, end in ends.items() if reaches(objects, source, end, place[1])}
+
+    assert reached(by_identity) == {place for place, cloud in METADATA.items() if cloud == kind}
+    assert not reaches(by_identity, source, OUTSIDE, 80)
+    if scheme:
+        by_secret = render({**FOLDER, "store": {**bucket, "existingSecret": "bucket"}})
+        assert reached(by_secret) == set()
+
+
+def _registry(url: str) -> Json:
+    return {"database": {"url": f"postgresql+asyncpg://{url}"}}
+
+
+def _bucket_at(endpoint: str) -> Json:
+    return {"store": {**BUCKET["store"], "s3": {"endpoint": endpoint}}}
+
+
+@pytest.mark.parametrize(
+    ("values", "ports"),
+    [
+        (_registry("user:p%40ss:7@db.example.com:6432/lora"), {6432}),
+        (_registry("user:a:9/b@db.example.com:6432/lora?options=a@b"), {6432}),
+        (_registry("user:password@db.example.com/lora"), {5432}),
+        (_registry("db.example.com:6432?ssl=require"), {6432}),
+        (_registry("user:password@[fd00::1]/lora"), {5432}),
+        (_registry("user:password@[fd00::1]:6432/lora"), {6432}),
+        (
+            {**_registry("u:p@db:6432/lora"), "networkPolicy": {"database": {"port": 7432}}},
+            {7432},
+        ),
+        (_bucket_at("http://minio.storage.svc:9000"), {9000}),
+        (_bucket_at("http://minio.storage.svc"), {80}),
+        (_bucket_at("https://minio.storage.svc:9443/"), {9443}),
+        (_bucket_at("https://s3.example.com"), set()),
+        (
+            {**_bucket_at("http://minio:9000"), "networkPolicy": {"store": {"ports": [9001]}}},
+            {9001},
+        ),
+        ({"model": {"hub": {"endpoint": "http://mirror.example.com:8081"}}}, {8081}),
+    ],
+)
+def test_the_ports_that_the_values_name_are_the_ones_that_are_open(
+    values: Json, ports: set[int]
+) -> None:
+    objects = render({**FOLDER, **values})
+    asked = {80, 5432, 6432, 7432, 8081, 9000, 9001, 9443}
+
+    assert {port for port in asked if reaches(objects, CONTROLLER, OUTSIDE, port)} == ports
+
+
+@pytest.mark.parametrize("source", [CONTROLLER, ENGINE, REFERENCE], ids=lambda end: end.name)
+def test_each_part_has_its_own_more(source: End) -> None:
+    proxy = End("proxy", address="10.9.0.1")
+    more = [{"to": [{"ipBlock": {"cidr": "10.9.0.1/32"}}], "ports": [{"port": 3128}]}]
+
+    objects = render({**FOLDER, "networkPolicy": {f"{source.name}Egress": more}})
+
+    may = {
+        one.name for one in (CONTROLLER, ENGINE, REFERENCE) if reaches(objects, one, proxy, 3128)
+    }
+    assert may == {source.name}
+
+
 def test_addresses_narrow_what_a_pod_reaches() -> None:
     api, database = End("api", address="10.0.0.1"), End("database", address="10.1.0.5")
     to = {

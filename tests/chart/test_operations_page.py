@@ -22,6 +22,7 @@ from tests.builders.dockerfile import DOCKERFILES, read_dockerfile
 from tests.builders.exposed_metrics import controller_metrics, engine_metrics
 from tests.builders.helm import PROFILES, Json, program, render
 from tests.builders.operations_page import (
+    ADAPTER,
     REPOSITORY,
     Command,
     commands,
@@ -29,6 +30,7 @@ from tests.builders.operations_page import (
     section,
     spans,
     values_files,
+    yaml_files,
 )
 
 CHART = REPOSITORY / "helm" / "loraplane"
@@ -266,6 +268,8 @@ def is_in_schema(schema: Json, path: str) -> bool:
 
 def test_metrics_alerts_and_settings_exist() -> None:
     metrics = {metric.name for metric in [*engine_metrics(), *controller_metrics()]}
+    adapter = yaml.safe_load(yaml_files()[ADAPTER])["rules"]["external"]
+    metrics |= {rule["name"]["as"] for rule in adapter}
     rules = "\n".join(path.read_text() for path in (CHART / "rules").glob("*.yaml"))
     settings = settings_page()
 
