@@ -13,6 +13,7 @@ from bench.fixtures.base_model import tiny_base
 from serving.contract import EngineReport, VersionState
 from serving.controller.gate_wait import GateWait, find_gate_waits
 from serving.controller.lifecycle import State, Verdict
+from serving.controller.registry.policies import PolicyScope
 from serving.controller.steps import candidate
 from tests.builders.gate_world import FINAL, GateWorld, another_engine, gate_world
 from tests.builders.random_adapters import random_adapter
@@ -146,6 +147,41 @@ async def test_a_build_that_answers_otherwise_stays_out_and_says_which_version_s
 
     assert not await world.steps.turn("recheck"), "the old build's proofs are still there"
     assert world.engine.report().is_ready
+
+
+async def test_what_fails_where_nobody_is_served_rolls_nobody_back(
+    world: GateWorld, tmp_path: Path
+) -> None:
+    await push_live(world, tmp_path / "one", seed=1)
+    version = await push_live(world, tmp_path / "two", seed=2)
+    policies = world.steps.repository.policies
+    await policies.put(PolicyScope("acme"), {"on_recheck_fail": "rollback"}, actor="root")
+
+    async with another_engine(world, "engine-1", build="fake engine 2") as second:
+        second.faults.answers_with_base = True
+        await heard(world, second, version)
+        assert await world.steps.turn("recheck")
+
+        assert (await verdicts(world, version))[second.build] is Verdict.FAIL
+        assert await world.steps.alias() == 2, "it serves well where tenants are"
+        assert (await world.steps.row(version)).state == State.LIVE
+        assert second.waits_for_gate
+
+
+async def test_where_no_engine_serves_what_they_wait_for_does_not_wait_for_pushes(
+    world: GateWorld, tmp_path: Path
+) -> None:
+    version = await push_live(world, tmp_path / "one", seed=1)
+    async with another_engine(world, "engine-1", build="fake engine 2") as second:
+        await heard(world, second, version)
+        await world.push(random_adapter(tiny_base(), tmp_path / "two", seed=2))
+        assert not await world.steps.turn("recheck"), "pushes come first where tenants are served"
+        world.engine.build = second.build
+        await heard(world, world.engine, version)
+
+        assert await world.steps.turn("recheck")
+
+        assert (await verdicts(world, version))[second.build] is Verdict.PASS
 
 
 async def test_an_engine_of_another_base_is_never_measured_against_this_one(

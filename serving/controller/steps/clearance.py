@@ -6,7 +6,7 @@ Level triggered: looked at whenever a re-check is looked for, by the process tha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serving.contract import VersionState
 from serving.controller.clearance import GATE, asking_kinds, is_waiting, why_clear
@@ -29,6 +29,8 @@ class Want:
     states: frozenset[State]
     settled: frozenset[str]
     """Those that the kind's engines are through with loading."""
+    is_urgent: bool = False
+    """It does not wait for pushes."""
 
     def suits(self, row: VersionRow) -> bool:
         """Whether this version is meant and can be measured now."""
@@ -37,16 +39,11 @@ class Want:
 
 async def keep_clearances(context: StepContext) -> None:
     """Follow the setting, and clear every kind that may be cleared now."""
-    clearances, own_base = context.repository.clearances, _own_base(context)
+    clearances = context.repository.clearances
     state = await clearances.state()
     if not context.settings.is_gated and not state.is_gated:
         return
-    asking = asking_kinds(
-        await context.repository.fleet.engines(),
-        own_base=own_base,
-        now=context.clock(),
-        timeout_seconds=context.settings.engine_timeout_seconds,
-    )
+    asking = _asking(context, await context.repository.fleet.engines())
     if context.settings.is_gated != state.is_gated:
         serving = [kind for kind, is_serving in asking.items() if is_serving]
         reasons = {kind: str(why_clear(True, ())) for kind in serving}
@@ -69,23 +66,27 @@ async def wanted(context: StepContext) -> list[Want]:
     if context.card is None:
         return []
     engines = await context.repository.fleet.engines()
-    is_gated = context.settings.is_gated
-    ready = running_now(
-        engines,
-        base_revision=context.card.revision,
-        now=context.clock(),
-        timeout_seconds=context.settings.engine_timeout_seconds,
-        is_gated=is_gated,
-    )
-    if not is_gated:
+    ready = _serving(context, engines)
+    if not context.settings.is_gated:
         return [_want(context, engines, kind, IN_SERVICE) for kind in ready]
     waiting = [kind for kind in await _waiting_kinds(context, engines) if kind not in ready]
+    # With nobody to answer tenants, a push has nowhere to go either.
+    is_outage = not any(_asking(context, engines).values())
     plan = [
-        *((kind, _STAGING) for kind in ready),
-        *((kind, _LIVE) for kind in (*waiting, *ready)),
-        *((kind, IN_SERVICE - _LIVE) for kind in (*ready, *waiting)),
+        *((kind, _STAGING, True) for kind in ready),
+        *((kind, _LIVE, is_outage) for kind in waiting),
+        *((kind, _LIVE, False) for kind in ready),
+        *((kind, IN_SERVICE - _LIVE, False) for kind in (*ready, *waiting)),
     ]
-    return [_want(context, engines, kind, states) for kind, states in plan]
+    return [
+        replace(_want(context, engines, kind, states), is_urgent=is_urgent)
+        for kind, states, is_urgent in plan
+    ]
+
+
+async def serving_kinds(context: StepContext) -> list[Proof]:
+    """Kinds of engines that answer tenants now, and that the gate can measure on."""
+    return _serving(context, await context.repository.fleet.engines())
 
 
 async def unmeasured_or_worse(
@@ -100,16 +101,31 @@ async def unmeasured_or_worse(
     verdicts = await context.repository.rechecks.verdicts(row.id)
     if not verdicts:
         return [], []
-    ready = running_now(
-        await context.repository.fleet.engines(),
-        base_revision=context.card.revision,
-        now=context.clock(),
-        timeout_seconds=context.settings.engine_timeout_seconds,
-        is_gated=True,
-    )
+    ready = await serving_kinds(context)
     missing = [kind for kind in ready if kind not in verdicts]
     worse = [kind for kind in ready if verdicts.get(kind, Verdict.PASS) is not Verdict.PASS]
     return missing, worse
+
+
+def _serving(context: StepContext, engines: Iterable[ObservedEngine]) -> list[Proof]:
+    if context.card is None:
+        return []
+    return running_now(
+        engines,
+        base_revision=context.card.revision,
+        now=context.clock(),
+        timeout_seconds=context.settings.engine_timeout_seconds,
+        is_gated=context.settings.is_gated,
+    )
+
+
+def _asking(context: StepContext, engines: Iterable[ObservedEngine]) -> dict[Proof, bool]:
+    return asking_kinds(
+        engines,
+        own_base=_own_base(context),
+        now=context.clock(),
+        timeout_seconds=context.settings.engine_timeout_seconds,
+    )
 
 
 async def _waiting_kinds(context: StepContext, engines: Iterable[ObservedEngine]) -> list[Proof]:

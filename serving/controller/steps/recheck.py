@@ -1,7 +1,8 @@
 """Re-checks: a version in service is measured again when the fleet runs what no proof covers.
 
 The version stays where it is and goes on answering. Pushes come first: nothing is measured again
-while a version waits for its first proof, but what is about to go live on a second kind of engine.
+while a version waits for its first proof, but what is about to go live on a second kind of engine,
+and what engines wait for while none serves tenants.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from serving.controller.policies import resolve_policy
 from serving.controller.registry.rechecks import RecheckResult
 from serving.controller.registry.tables import VersionRow
 from serving.controller.staleness import StaleReason, find_stale
-from serving.controller.steps.clearance import keep_clearances, wanted
+from serving.controller.steps.clearance import keep_clearances, serving_kinds, wanted
 from serving.controller.steps.conclude import Evaluated, Judged, judge_evaluation
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.evaluate import deaths_in, try_to_measure
@@ -37,7 +38,7 @@ async def claim_recheck(
         return None
     rechecks, is_busy = context.repository.rechecks, await _is_busy(context, lease_seconds)
     for want in await wanted(context):
-        if is_busy and State.STAGING not in want.states:
+        if is_busy and not want.is_urgent:
             continue
         for version_id in await rechecks.due(want.kind, states=want.states):
             if version_id not in want.settled:
@@ -58,6 +59,7 @@ async def recheck(context: StepContext, row: VersionRow, lease: Lease) -> Outcom
     if reason is None:
         await context.repository.rechecks.put_off(row.id, lease.token, None)
         return Done()
+    serving = await serving_kinds(context)
     known = row.recheck or {}
     what = Recheck(reason.now, number=int(known.get("number") or 0) + 1)
     found = await try_to_measure(
@@ -66,7 +68,8 @@ async def recheck(context: StepContext, row: VersionRow, lease: Lease) -> Outcom
     if not isinstance(found, Evaluated | Verdict):
         return found
     judged = await _judge(row, found)
-    if await _store(context, row, lease, judged, reason):
+    serves = reason.now in {*serving, *await serving_kinds(context)}
+    if await _store(context, row, lease, judged, reason, serves=serves):
         context.metrics.gate_rechecks.labels(judged.verdict.kind.value).inc()
     for key in found.spent_results if isinstance(found, Evaluated) else ():
         await context.store.results.forget(key)
@@ -81,11 +84,21 @@ async def _judge(row: VersionRow, found: Evaluated | Verdict) -> Judged:
 
 
 async def _store(
-    context: StepContext, row: VersionRow, lease: Lease, judged: Judged, reason: StaleReason
+    context: StepContext,
+    row: VersionRow,
+    lease: Lease,
+    judged: Judged,
+    reason: StaleReason,
+    *,
+    serves: bool,
 ) -> bool:
     policy = (await resolve_policy(context, row)).policy
     is_pass = judged.verdict.kind is VerdictKind.PASS
-    may_roll_back = policy.on_recheck_fail is OnRecheckFail.ROLLBACK and row.state == State.LIVE
+    # A kind that serves nobody, because it waits for the gate, is kept out itself: that it fails
+    # there says nothing against the version where tenants are.
+    may_roll_back = (
+        serves and policy.on_recheck_fail is OnRecheckFail.ROLLBACK and row.state == State.LIVE
+    )
     result = RecheckResult(
         reason=reason,
         verdict=lifecycle.Verdict(judged.verdict.kind.value),
