@@ -7,6 +7,7 @@ An engine that does not answer is waited for: that is never a verdict.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -16,6 +17,7 @@ from adapters.parity.numeric import CandidateAnswer
 from adapters.parity.policy import GatePolicy
 from adapters.parity.protocol import TokenizedPrompt
 from serving.contract import EngineReport, VersionState
+from serving.controller.clearance import is_waiting
 from serving.controller.gate_client import (
     Answer,
     AnswerNotFinite,
@@ -60,6 +62,16 @@ class NoEngine(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Which engines a measurement is about."""
+
+    dtype: str
+    """The standalone side's number type; engines of another one cannot be compared with it."""
+    kind: Proof | None = None
+    """Only engines of this kind count, and one that waits for the gate is as good as ready."""
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """Answers of one engine to every prompt that it can take, each repeat in other company."""
 
@@ -68,11 +80,9 @@ class Served:
 
 
 async def wait_for_candidate(
-    context: StepContext, row: VersionRow, stages: Stages, *, kind: Proof | None = None
+    context: StepContext, row: VersionRow, stages: Stages, target: Target
 ) -> EngineReport:
     """The report of a ready engine that has proven the candidate, once there is one.
-
-    `kind`: only engines of this kind count, and one that waits for the gate is as good.
 
     Raises:
         CandidateRefused: every ready engine failed to load it, or none had a result in gate time.
@@ -80,7 +90,7 @@ async def wait_for_candidate(
     """
     with_engine = without_engine = 0.0
     while True:
-        seen = await _observe(context, row, kind)
+        seen = await _observe(context, row, target)
         if seen.proven:
             return seen.proven[0]
         if seen.failed and not seen.pending:
@@ -103,9 +113,9 @@ async def ask_candidate(
     row: VersionRow,
     prompts: Sequence[TokenizedPrompt],
     stages: Stages,
+    target: Target,
     *,
     policy: GatePolicy,
-    kind: Proof | None = None,
 ) -> Served:
     """Every prompt, `policy.repeats` times, mixed with the base and other live adapters.
 
@@ -119,7 +129,7 @@ async def ask_candidate(
     ask = _Ask(row.id, stage="candidate", repeats=policy.repeats, seed=policy.seed)
     refusals = unreachable = 0
     while True:
-        engine = await wait_for_candidate(context, row, stages, kind=kind)
+        engine = await wait_for_candidate(context, row, stages, target)
         try:
             return Served(engine, await _answers(context, ask, prompts, stages, engine=engine))
         except AnswerNotFinite as exc:
@@ -190,10 +200,10 @@ async def _answers(
     return _to_candidate_answers(answers, asked)
 
 
-async def _observe(context: StepContext, row: VersionRow, kind: Proof | None) -> Observation:
-    engines = await measurable(context, kind)
-    seen = _look(context, row, engines, with_waiting=kind is not None)
-    if seen.has_ready_engine or kind is not None:
+async def _observe(context: StepContext, row: VersionRow, target: Target) -> Observation:
+    engines = await measurable(context, target)
+    seen = _look(context, row, engines, with_waiting=target.kind is not None)
+    if seen.has_ready_engine or target.kind is not None:
         return seen
     # While the base changes, tenants are served by engines that this gate cannot measure on.
     return _look(context, row, engines, with_waiting=True)
@@ -216,23 +226,59 @@ def _look(
     )
 
 
-async def measurable(context: StepContext, kind: Proof | None) -> list[ObservedEngine]:
-    """Engines of this kind; without one, those that the gate's own base and number type suit.
+async def choose_dtype(context: StepContext) -> str:
+    """The number type to measure a push in: that of engines that can be asked now.
 
-    Engines of another number type alone are left in: the gate then says that they differ.
+    vLLM may choose another than the base's own (a float32 base in bfloat16), so engines are asked
+    first, those that serve before those that wait; of two types the base's own, or the commoner.
     """
-    engines = await context.repository.fleet.engines()
-    own_base = "" if context.card is None else context.card.revision
-    kinds = {e.report.engine_id: kind_of(e.report, own_base=own_base) for e in engines}
+    if context.settings.dtype != "auto":
+        return context.dtype
+    now, timeout_seconds = context.clock(), context.settings.engine_timeout_seconds
+    found = [e for e in await _of_own_base(context) if e.is_reachable(now, timeout_seconds)]
+    staying = [e for e in found if not (e.is_leaving or e.report.stopping)]
+    ready = [e for e in staying if e.report.is_ready]
+    waiting = [e for e in staying if is_waiting(e.report)]
+    counted = Counter(e.report.dtype for e in ready or waiting or staying)
+    if not counted or context.dtype in counted:
+        return context.dtype
+    return min(counted, key=lambda dtype: (-counted[dtype], dtype))
+
+
+async def measurable(context: StepContext, target: Target) -> list[ObservedEngine]:
+    """Engines of the target's kind; without one, those that the gate's base and number type suit.
+
+    Where every engine is of another number type than the one that was set, they are left in: the
+    gate then says that they differ.
+    """
+    engines = (
+        await _of_own_base(context) if target.kind is None else await _of_kind(context, target.kind)
+    )
+    same = [e for e in engines if e.report.dtype == target.dtype]
+    return same if same or context.settings.dtype == "auto" else engines
+
+
+async def _of_kind(context: StepContext, kind: Proof) -> list[ObservedEngine]:
+    own_base = _own_base(context)
+    found = []
+    for engine in await context.repository.fleet.engines():
+        has = kind_of(engine.report, own_base=own_base)
+        if not context.settings.is_gated:
+            has = replace(has, base_revision=own_base)
+        if has == kind:
+            found.append(engine)
+    return found
+
+
+async def _of_own_base(context: StepContext) -> list[ObservedEngine]:
+    engines, own_base = await context.repository.fleet.engines(), _own_base(context)
     if not context.settings.is_gated:
-        if kind is None:
-            return engines
-        kinds = {name: replace(k, base_revision=own_base) for name, k in kinds.items()}
-    if kind is not None:
-        return [e for e in engines if kinds[e.report.engine_id] == kind]
-    same_base = [e for e in engines if kinds[e.report.engine_id].base_revision == own_base]
-    same = [e for e in same_base if e.report.dtype == context.dtype]
-    return same or same_base
+        return engines
+    return [e for e in engines if kind_of(e.report, own_base=own_base).base_revision == own_base]
+
+
+def _own_base(context: StepContext) -> str:
+    return "" if context.card is None else context.card.revision
 
 
 def _refusal(failed: Sequence[EngineFailure]) -> CandidateRefused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +15,7 @@ from serving.controller.context import ControllerContext
 from serving.controller.judge_client import JudgeEndpoint
 from serving.controller.registry.repository import Repository
 from serving.controller.steps.metrics import StepMetrics
+from serving.controller.steps.number_type import NumberTypeTurns
 from serving.settings import ControllerSettings
 
 
@@ -31,6 +32,7 @@ class StepContext:
     metrics: StepMetrics
     reference: ReferenceClient
     judges: tuple[JudgeEndpoint, ...] = ()
+    number_types: NumberTypeTurns = field(default_factory=NumberTypeTurns)
 
     @classmethod
     def of(

@@ -20,13 +20,15 @@ from adapters.errors import (
     StoreUnavailable,
     SuiteInvalid,
 )
+from adapters.parity.gate_plan import GateInputs
 from adapters.parity.reasons import Reason
 from adapters.parity.verdict import Verdict, VerdictKind
+from serving.contract import EngineReport
 from serving.controller.gate_client import EngineCallError, EngineUnreachable
 from serving.controller.policies import resolve_policy
 from serving.controller.registry.tables import VersionRow
 from serving.controller.steps.asked import load_asked
-from serving.controller.steps.candidate import CandidateRefused, NoEngine
+from serving.controller.steps.candidate import CandidateRefused, NoEngine, choose_dtype
 from serving.controller.steps.conclude import Evaluated, conclude, give_up
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.lease import Lease
@@ -123,18 +125,18 @@ async def measure_version(
         folder = await stages.run(
             "fetch", lambda: context.store.fetch(row.digest, context.artifacts_dir)
         )
-        alone = await examine_alone(context, folder, asked, stages, digest=row.digest)
-        case = Case(row, folder, asked, alone, policy.policy, recheck)
-        served, inputs, verdict = None, inputs_alone(case), None
-        if alone.may_touch_engines and not case.is_contaminated:
-            phase = {} if recheck else {"gate_phase": "candidate"}
-            if not await lease.apply(keep_lease=True, **phase):
-                return None
-            try:
-                served, inputs = await measure_on_engine(context, case, stages)
-            except CandidateRefused as exc:
-                kind = VerdictKind.FAIL if exc.is_against else VerdictKind.INCONCLUSIVE
-                verdict = Verdict(kind, (Reason(exc.code, exc.text),))
+        dtype = recheck.kind.dtype if recheck else await choose_dtype(context)
+        async with context.number_types.hold(
+            dtype, on_waiting=lambda why: stages.wait("waiting_for_reference", why)
+        ):
+            alone = await examine_alone(
+                context, folder, asked, stages, digest=row.digest, dtype=dtype
+            )
+            case = Case(row, folder, asked, alone, policy.policy, recheck)
+            found = await _measure_case(context, case, stages, lease)
+    if found is None:
+        return None
+    served, inputs, verdict = found
     return Evaluated(
         row=row,
         asked=asked,
@@ -148,6 +150,22 @@ async def measure_version(
         engine=served,
         verdict=verdict,
     )
+
+
+async def _measure_case(
+    context: StepContext, case: Case, stages: Stages, lease: Lease
+) -> tuple[EngineReport | None, GateInputs, Verdict | None] | None:
+    if not case.alone.may_touch_engines or case.is_contaminated:
+        return None, inputs_alone(case), None
+    phase = {} if case.recheck else {"gate_phase": "candidate"}
+    if not await lease.apply(keep_lease=True, **phase):
+        return None
+    try:
+        served, inputs = await measure_on_engine(context, case, stages)
+    except CandidateRefused as exc:
+        kind = VerdictKind.FAIL if exc.is_against else VerdictKind.INCONCLUSIVE
+        return None, inputs_alone(case), Verdict(kind, (Reason(exc.code, exc.text),))
+    return served, inputs, None
 
 
 def _inconclusive(code: str, text: str) -> Verdict:

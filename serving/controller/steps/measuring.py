@@ -35,6 +35,7 @@ from serving.controller.steps.asked import Asked
 from serving.controller.steps.candidate import (
     CandidateRefused,
     Served,
+    Target,
     ask_candidate,
     ask_other,
     wait_for_candidate,
@@ -205,16 +206,17 @@ async def _candidate(context: StepContext, case: Case, stages: Stages) -> Served
     parts = case.parts(
         version=row.id, attempt=row.attempt, repeats=policy.repeats, seed=policy.seed
     )
-    kind = None
+    target = Target(case.alone.base.dtype)
     if case.recheck is not None:
-        kind, parts = case.recheck.kind, {**parts, "recheck": case.recheck.number}
+        target = Target(target.dtype, case.recheck.kind)
+        parts["recheck"] = case.recheck.number
     if not await stages.has("candidate", parts, Served):
-        await stages.run("load", lambda: wait_for_candidate(context, row, stages, kind=kind))
+        await stages.run("load", lambda: wait_for_candidate(context, row, stages, target))
     return await stages.once(
         "candidate",
         parts,
         Served,
-        lambda: ask_candidate(context, row, case.alone.prompts, stages, policy=policy, kind=kind),
+        lambda: ask_candidate(context, row, case.alone.prompts, stages, target, policy=policy),
         is_for_all=False,
     )
 

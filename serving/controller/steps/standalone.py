@@ -42,9 +42,15 @@ class Alone:
 
 
 async def examine_alone(
-    context: StepContext, folder: Path, asked: Asked, stages: Stages, *, digest: str
+    context: StepContext,
+    folder: Path,
+    asked: Asked,
+    stages: Stages,
+    *,
+    digest: str,
+    dtype: str,
 ) -> Alone:
-    """Load strictly, read every prompt, and compare with the training fingerprint.
+    """Load strictly, read every prompt in `dtype`, and compare with the training fingerprint.
 
     Kept by content (base, adapter with its fingerprint, suite, number type, libraries): the same
     adapter under another name, or a second try, is not examined again.
@@ -55,7 +61,6 @@ async def examine_alone(
         StoreUnavailable: the store does not answer.
     """
     reference = context.reference
-    dtype = await _dtype(context)
     base = await reference.load_base(
         str(context.settings.model),
         dtype=dtype,
@@ -73,19 +78,6 @@ async def examine_alone(
     return await stages.once(
         "reference", parts, Alone, lambda: _examine(context, folder, prompts, stages, base)
     )
-
-
-async def _dtype(context: StepContext) -> str:
-    """The number type that the engines compute in: two types differ by more than serving does.
-
-    vLLM may choose another than the base's own (a float32 base in bfloat16), so what an engine
-    reports is asked first; without any, the settings and the base's files decide.
-    """
-    if context.settings.dtype != "auto":
-        return context.dtype
-    engines = await context.repository.fleet.engines()
-    newest = max(engines, key=lambda engine: engine.seen_at, default=None)
-    return context.dtype if newest is None else newest.report.dtype
 
 
 async def _examine(

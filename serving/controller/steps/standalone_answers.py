@@ -48,6 +48,8 @@ async def answers_of_runner(
 ) -> tuple[dict[str, str], tuple[RunnerNote, ...]] | None:
     """Texts by case id and what a report must say of them; None: the local reference answers.
 
+    `parts`: what the answers depend on, the number type under `dtype`.
+
     Raises:
         RunnerUnset: the runner is not configured, or cannot work as the reference is run.
         RunnerError, ReferenceFailed: it cannot be asked; no verdict about the adapter.
@@ -55,7 +57,8 @@ async def answers_of_runner(
     """
     if policy.runner is Runner.PEFT:
         return None
-    runner = _runner(context, policy)
+    # In the case's number type: a merged model is made from the reference's base, which it reloads.
+    runner = _runner(context, policy, dtype=str(parts["dtype"]))
     prompts = asked.suite.to_prompts()
     key = {
         **parts,
@@ -93,7 +96,7 @@ async def _ask(
         return answers, session.facts
 
 
-def _runner(context: StepContext, policy: GatePolicy) -> OpenAiRunner | MergedRunner:
+def _runner(context: StepContext, policy: GatePolicy, *, dtype: str) -> OpenAiRunner | MergedRunner:
     settings = context.settings
     if policy.runner is Runner.OPENAI:
         if not policy.deployment_url or not policy.deployment_model:
@@ -112,7 +115,7 @@ def _runner(context: StepContext, policy: GatePolicy) -> OpenAiRunner | MergedRu
     return MergedRunner(
         context.reference,
         model=str(settings.model),
-        dtype=context.dtype,
+        dtype=dtype,
         command=shlex.split(settings.merged_command),
         folder=settings.data_dir,
         concurrency=settings.gate_concurrency,
