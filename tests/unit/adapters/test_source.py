@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import os
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ from adapters.source_errors import (
     SourceTooLarge,
     SourceUnreachable,
 )
-from adapters.source_folder import FolderPlace
-from adapters.source_place import Stamp
 from tests.builders.adapter_places import (
     BlobServer,
     S3Bucket,
@@ -372,30 +369,3 @@ async def test_a_local_folder_without_the_files_is_not_found(adapter: Path) -> N
 
     with pytest.raises(SourceNotFound):
         await local(adapter, allowed=adapter.parent).mark()
-
-
-async def test_a_place_that_gives_too_little_each_second_is_given_up(
-    adapter: Path, into: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not the time as such: a large adapter may take long, a small one may not."""
-    chunks = FolderPlace.stream
-
-    async def drip(place: FolderPlace, name: str, stamp: Stamp) -> AsyncIterator[bytes]:
-        async for chunk in chunks(place, name, stamp):
-            await asyncio.sleep(0.2)
-            yield chunk
-
-    monkeypatch.setattr(FolderPlace, "stream", drip)
-    monkeypatch.setattr("adapters.source._GRACE_SECONDS", 0.05)
-    source = AdapterSource.open(adapter.as_uri(), folders=[adapter.parent])
-
-    with pytest.raises(SourceUnreachable, match="less than 1000000 bytes each second"):
-        await source.fetch(into, max_bytes=MAX_BYTES, min_bytes_per_second=1_000_000)
-
-
-async def test_a_place_that_is_fast_enough_is_read_whole(adapter: Path, into: Path) -> None:
-    source = AdapterSource.open(adapter.as_uri(), folders=[adapter.parent])
-
-    found = await source.fetch(into, max_bytes=MAX_BYTES, min_bytes_per_second=1000)
-
-    assert manifest_of_folder(found.folder) == manifest_of_folder(adapter)
