@@ -8,12 +8,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from serving.contract import FleetSnapshot, Probe, ProbeCase, Role, VersionState
-from serving.engine.runtime import EngineRuntime, SecretMissing
 from serving.engine.scope import RequestRefused, RequestScope
-from serving.settings import EngineSettings
 from tests.builders.snapshots import key, snapshot, version
 from tests.fakes.engine_port import answer_of
 from tests.fakes.engine_world import World
@@ -382,21 +379,3 @@ async def test_a_dead_engine_is_a_503_not_a_wrong_answer(tmp_path: Path) -> None
 
     assert (refused.status, refused.code) == (HTTPStatus.SERVICE_UNAVAILABLE, "engine_unavailable")
     await world.runtime.stop()
-
-
-async def test_without_the_cluster_secret_no_runtime_is_made(world: World) -> None:
-    world.start()
-    with pytest.raises(SecretMissing):
-        EngineRuntime(EngineSettings(), world.port, registry=CollectorRegistry())
-
-
-async def test_a_draining_engine_takes_over_nothing_new(world: World) -> None:
-    await world.run()
-    world.runtime.drain()
-    one = version("acme/support@1", digest=await world.put("one"))
-
-    await world.runtime.agent.accept(desired(world, one))
-    await world.until(lambda: (r := world.link.last_report) and not r.is_ready)
-
-    assert world.runtime.readiness() == "the engine is stopping"
-    assert not world.port.cached

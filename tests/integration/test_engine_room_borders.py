@@ -1,0 +1,34 @@
+"""Where the engine room begins and ends: no secret, no runtime; once it drains, nothing new."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from serving.engine.runtime import EngineRuntime, SecretMissing
+from serving.settings import EngineSettings
+from tests.builders.snapshots import snapshot, version
+from tests.fakes.engine_world import World
+
+
+async def test_without_the_cluster_secret_no_runtime_is_made(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.start()
+    with pytest.raises(SecretMissing):
+        EngineRuntime(EngineSettings(), world.port, registry=CollectorRegistry())
+
+
+async def test_a_draining_engine_takes_over_nothing_new(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.run()
+    world.runtime.drain()
+    one = version("acme/support@1", digest=await world.put("one"))
+
+    await world.runtime.agent.accept(snapshot(one, store_url=world.store_url))
+    await world.until(lambda: (r := world.link.last_report) and not r.is_ready)
+
+    assert world.runtime.readiness() == "the engine is stopping"
+    assert not world.port.cached
+    await world.runtime.stop()
