@@ -21,7 +21,7 @@ from bench.kubelet.objects import Json
 
 RELEASE, NAMESPACE = "loraplane", "fleet"
 _READY_SECONDS = 900.0
-_ALONE = {"name": "LORAPLANE_KUBERNETES", "value": "false"}
+_IN_CLUSTER = "LORAPLANE_KUBERNETES"
 """The one departure from the rendered containers: there is no API server to hold a Lease in."""
 _SERIES = re.compile(r"^loraplane_(adapter_\w+_total)\{(.*)\} ([0-9.e+]+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -100,15 +100,17 @@ def running_chart(
 ) -> Iterator[ChartFleet]:
     """Render the chart with its CPU profile, run its pods, stop them again.
 
-    `more`: further fronts `front-POLICY`, each the chart's own with that `lb_policy` instead.
+    `more`: further fronts `front-POLICY`, each the chart's own with that `lb_policy` instead and
+    without the bound on one engine's share.
 
     Raises:
         NodeFailed: not ready in time; the pods' logs are in the text.
         NetworkUnavailable: this machine cannot run pods.
     """
-    alone: dict[str, Any] = copy.deepcopy(dict(values))
-    alone.setdefault("controller", {}).setdefault("extraEnv", []).append(_ALONE)
-    objects = render(RELEASE, namespace=NAMESPACE, files=[CPU_PROFILE], values=alone, folder=folder)
+    objects = render(
+        RELEASE, namespace=NAMESPACE, files=[CPU_PROFILE], values=values, folder=folder
+    )
+    _without_cluster(objects)
     for policy in more:
         objects += other_front(objects, policy)
     secrets = {
@@ -123,8 +125,17 @@ def running_chart(
         yield ChartFleet(node, objects, secrets["admin-token"], secrets["metrics-token"])
 
 
+def _without_cluster(objects: list[Json]) -> None:
+    for body in objects:
+        if (body["kind"], body["metadata"]["name"]) == ("Deployment", f"{RELEASE}-controller"):
+            for container in body["spec"]["template"]["spec"]["containers"]:
+                for variable in container["env"]:
+                    if variable["name"] == _IN_CLUSTER:
+                        variable["value"] = "false"
+
+
 def other_front(objects: list[Json], policy: str) -> list[Json]:
-    """Deployment and ConfigMap of the chart's front, with another `lb_policy` and nothing else.
+    """Deployment and ConfigMap of the chart's front, with this `lb_policy` and no bounded load.
 
     Raises:
         FleetFailed: the chart's front does not hash.
@@ -147,7 +158,6 @@ def other_front(objects: list[Json], policy: str) -> list[Json]:
     if engines["lb_policy"] != "MAGLEV":
         raise FleetFailed(f"the chart's front has lb_policy {engines['lb_policy']}")
     engines["lb_policy"] = policy
-    # Envoy takes it with a hashing policy alone.
     engines["common_lb_config"].pop("consistent_hashing_lb_config", None)
     config["data"]["envoy.yaml"] = yaml.safe_dump(envoy)
     template = deployment["spec"]["template"]

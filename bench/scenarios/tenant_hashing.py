@@ -1,9 +1,10 @@
 """What does hashing on the tenant save against round robin, with two engines behind one front?
 
-Two engines and Envoy run as the chart renders them; a second Envoy has the same configuration but
-for `lb_policy`. The same open-loop traffic (Zipf over adapters, seeded) goes through one and the
-other in turn, each after a lead-in that is not counted. Loads are the engines' own counters, times
-are the client's: TTFT and end to end from when a request was due, streams of few tokens.
+Two engines and Envoy run as the chart renders them; two more Envoys have the same configuration but
+for `lb_policy`, and but for the bound on an engine's load. The same open-loop traffic (Zipf over
+adapters, seeded) goes through each in turn, after a lead-in that is not counted. Loads are the
+engines' own counters, times are the client's: TTFT and end to end from when a request was due,
+streams of few tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ from bench.fleet import Fleet
 from bench.kubelet.chart import model_folder
 from bench.many_adapters import Answered, Due, Tenant, push_all, send_open_loop, show, zipf
 
-MODES = {"hashing": "front", "round robin": "front-round-robin"}
+ROUND_ROBIN = "round robin"
+MODES = {
+    "hashing": "front",
+    "hashing without bound": "front-maglev",
+    ROUND_ROBIN: "front-round-robin",
+}
 _LOADS = ("loads_cache", "loads_disk", "evictions_slot", "evictions_cache")
 _TIMES = ("ttft_p50_ms", "ttft_p99_ms", "e2e_p50_ms", "e2e_p99_ms")
 
@@ -120,8 +126,9 @@ def _measure(
             part: plan_traffic(tenants, rate=options.rate, seconds=seconds[part], seed=seed)
             for part, seed in seeds.items()
         }
-        # In turn the first, so that a drift of the machine meets both.
-        for mode in list(MODES) if number % 2 == 0 else list(MODES)[::-1]:
+        # Each is the first in turn, so that a drift of the machine meets all.
+        modes = list(MODES)
+        for mode in modes[number % len(modes) :] + modes[: number % len(modes)]:
             show(f"round {number + 1} of {options.rounds}, {mode}")
             row = {"round": number + 1, **_phase(fleet, mode, **traffic)}
             rows.append(row)
@@ -130,16 +137,29 @@ def _measure(
 
 
 def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Hashing divided by round robin: of the medians over rounds, and of each round's pair."""
+    """Each mode divided by round robin: of the medians over rounds, and of each round's pair."""
     found = []
-    for measure in (*_LOADS, *_TIMES):
-        values = {mode: [row[measure] for row in rows if row["mode"] == mode] for mode in MODES}
-        ours, theirs = (values[mode] for mode in MODES)
-        pairs = [a / b if b else None for a, b in zip(ours, theirs, strict=True)]
-        middle = statistics.median(theirs)
-        ratio = statistics.median(ours) / middle if middle else None
-        found.append({"measure": measure, "ratio": ratio, "of_rounds": pairs, **values})
+    for mode in (each for each in MODES if each != ROUND_ROBIN):
+        for measure in (*_LOADS, *_TIMES):
+            ours, theirs = (
+                [row[measure] for row in sorted(rows, key=_round) if row["mode"] == each]
+                for each in (mode, ROUND_ROBIN)
+            )
+            pairs = [_ratio(a, b) for a, b in zip(ours, theirs, strict=True)]
+            ratio = _ratio(statistics.median(ours), statistics.median(theirs))
+            found.append(
+                {"mode": mode, "measure": measure, "ratio": ratio, "of_rounds": pairs,
+                 "ours": ours, "round_robin": theirs}
+            )  # fmt: skip
     return found
+
+
+def _round(row: dict[str, Any]) -> int:
+    return int(row["round"])
+
+
+def _ratio(value: float, of: float) -> float | None:
+    return value / of if of else None
 
 
 def _push(fleet: Fleet, options: argparse.Namespace, base: Path, folder: Path) -> list[Tenant]:
@@ -169,13 +189,13 @@ def main() -> None:
         folder = Path(text)
         base = model_folder(original, folder / "model")
         values = _values(options, base)
-        with running_chart(folder, values=values, more=("ROUND_ROBIN",)) as fleet:
+        with running_chart(folder, values=values, more=("ROUND_ROBIN", "MAGLEV")) as fleet:
             tenants = _push(fleet.through("front"), options, base, folder / "adapters")
             rows = _measure(fleet, tenants, options)
     ratios = compare(rows)
     for row in ratios:
         shown = "none" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        print(f"{row['measure']:>16} hashing / round robin {shown}  {row}")
+        print(f"{row['mode']:>22} / round robin {row['measure']:>16} {shown}  {row}")
     if options.out:
         document = {
             "environment": describe_environment(),
