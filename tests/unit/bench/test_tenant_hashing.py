@@ -49,25 +49,24 @@ def test_the_same_seed_is_the_same_traffic_and_the_first_tenants_ask_most() -> N
     assert counts["tenant01"] / counts["tenant00"] == pytest.approx(0.5, rel=0.15)
 
 
-def row(mode: str, loads: int) -> dict[str, Any]:
+def row(number: int, mode: str, loads: int) -> dict[str, Any]:
     times = {f"{name}_{level}_ms": 10.0 for name in ("ttft", "e2e") for level in ("p50", "p99")}
     counts = dict.fromkeys(("loads_disk", "evictions_slot", "evictions_cache"), 0)
-    return {"mode": mode, "loads_cache": loads, **counts, **times}
+    return {"round": number, "mode": mode, "loads_cache": loads, **counts, **times}
 
 
 def test_a_ratio_is_of_the_medians_and_nothing_divided_by_nothing_is_no_number() -> None:
+    unbound = "hashing without bound"
     rows = [
-        row(mode, loads)
-        for loads, mode in (
-            (2, "hashing"),
-            (10, "round robin"),
-            (4, "hashing"),
-            (20, "round robin"),
-        )
+        *(row(1, "hashing", 2), row(1, unbound, 1), row(1, "round robin", 10)),
+        # Rounds begin with another mode each.
+        *(row(2, "round robin", 20), row(2, "hashing", 4), row(2, unbound, 2)),
     ]
 
-    by_measure = {each["measure"]: each for each in compare(rows)}
+    found = compare(rows)
 
+    by_measure = {each["measure"]: each for each in found if each["mode"] == "hashing"}
+    assert {each["mode"] for each in found} == {"hashing", unbound}
     assert by_measure["loads_cache"]["ratio"] == pytest.approx(3 / 15)
     assert by_measure["loads_cache"]["of_rounds"] == [0.2, 0.2]
     assert (by_measure["loads_disk"]["ratio"], by_measure["ttft_p99_ms"]["ratio"]) == (None, 1.0)
