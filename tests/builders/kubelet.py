@@ -12,6 +12,7 @@ import datetime as dt
 import os
 import shutil
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,16 @@ def missing_for_pods() -> str | None:
     if os.geteuid() != 0:
         return "pods as processes need root (network and mount namespaces)"
     lacking = [program for program in _PROGRAMS if shutil.which(program) is None]
-    return f"pods as processes need {lacking}" if lacking else None
+    if lacking:
+        return f"pods as processes need {lacking}"
+    # Root of a container may lack the right to make namespaces.
+    tried = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--fork", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"pods as processes: {tried.stderr.strip()}" if tried.returncode else None
 
 
 class PodRegistrar:
