@@ -228,6 +228,17 @@ _FLEET = Row(
             (Query(f"sum(rate(loraplane_upload_bytes_total{_R}))", "uploads"),),
             width=6,
         ),
+        Panel(
+            "Leaders",
+            "Controllers that run the steps: one, whatever their number; and how often one began to "
+            "lead in the last hour.",
+            "none",
+            (
+                Query("sum(loraplane_leader)", "leaders"),
+                Query("sum(increase(loraplane_leader_transitions_total[1h]))", "changes"),
+            ),
+            width=6,
+        ),
     ),
 )
 
