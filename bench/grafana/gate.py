@@ -230,8 +230,8 @@ _FLEET = Row(
         ),
         Panel(
             "Leaders",
-            "Controllers that run the steps: one, whatever their number; and how often one began to "
-            "lead in the last hour.",
+            "Controllers that run the steps: one, whatever their number; and how often one began "
+            "to lead in the last hour.",
             "none",
             (
                 Query("sum(loraplane_leader)", "leaders"),
