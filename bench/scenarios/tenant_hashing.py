@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
 import tempfile
@@ -89,6 +90,7 @@ def _phase(
     }
     return {
         "mode": mode,
+        "load_average_1m": os.getloadavg()[0],
         "n_requests": len(answered),
         "n_failed": sum(answer.status != 200 for answer in answered),
         **{field: sum(counts[field] for counts in engines.values()) for field in _LOADS},
