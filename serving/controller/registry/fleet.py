@@ -236,13 +236,15 @@ class Fleet:
         A report that this process has read before is not read and parsed again.
         """
         present = select(EngineRow.id, EngineRow.report_token, EngineRow.leaving_since)
+        # Another call may put a newer look in its place while this one reads.
+        observed = self._observed
         async with self._sessions.read() as session:
             found = (await session.execute(present.order_by(EngineRow.id))).all()
             tokens = [(row[0], row[1]) for row in found]
-            unread = [item[0] for item in tokens if not item[1] or item not in self._observed]
+            unread = [item[0] for item in tokens if not item[1] or item not in observed]
             query = select(EngineRow).where(EngineRow.id.in_(unread))
             rows = (await session.execute(query)).scalars().all() if unread else ()
-        known = {item: self._observed[item] for item in tokens if item in self._observed}
+        known = {item: observed[item] for item in tokens if item in observed}
         known |= {(row.id, row.report_token): _observed(row) for row in rows}
         self._observed = known
         return [
