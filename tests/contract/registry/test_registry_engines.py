@@ -13,15 +13,16 @@ from tests.builders.controller import a_report
 
 
 class _Interrupted:
-    """A session after whose first query something else happens."""
+    """A session during whose second query something else happens."""
 
     def __init__(self, session: Any, meanwhile: Callable[[], Awaitable[object]]) -> None:
-        self._session, self._meanwhile = session, [meanwhile]
+        self._session, self._meanwhile, self._n_queries = session, meanwhile, 0
 
     async def execute(self, query: Any) -> Any:
         result = await self._session.execute(query)
-        while self._meanwhile:
-            await self._meanwhile.pop()()
+        self._n_queries += 1
+        if self._n_queries == 2:
+            await self._meanwhile()
         return result
 
 
