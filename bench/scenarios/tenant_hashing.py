@@ -29,7 +29,16 @@ from bench.fixtures.adapters import make_random_adapters
 from bench.fixtures.base_model import smol_base, tiny_base
 from bench.fleet import Fleet
 from bench.kubelet.chart import model_folder
-from bench.many_adapters import Answered, Due, Tenant, push_all, send_open_loop, show, zipf
+from bench.many_adapters import (
+    Answered,
+    Due,
+    Tenant,
+    ask_in_turn,
+    push_all,
+    send_open_loop,
+    show,
+    zipf,
+)
 
 ROUND_ROBIN = "round robin"
 MODES = {
@@ -76,9 +85,15 @@ def plan_traffic(tenants: Sequence[Tenant], *, rate: float, seconds: float, seed
 
 
 def _phase(
-    fleet: ChartFleet, mode: str, lead_in: Sequence[Due], plan: Sequence[Due]
+    fleet: ChartFleet,
+    mode: str,
+    tenants: Sequence[Tenant],
+    lead_in: Sequence[Due],
+    plan: Sequence[Due],
 ) -> dict[str, Any]:
     seen = fleet.through(MODES[mode])
+    # Everybody once, or a seldom tenant's first request would find what the mode before has left.
+    asyncio.run(ask_in_turn(seen, tenants))
     asyncio.run(send_open_loop(seen, lead_in))
     before = fleet.counted()
     answered = asyncio.run(send_open_loop(seen, plan))
@@ -132,7 +147,7 @@ def _measure(
         modes = list(MODES)
         for mode in modes[number % len(modes) :] + modes[: number % len(modes)]:
             show(f"round {number + 1} of {options.rounds}, {mode}")
-            row = {"round": number + 1, **_phase(fleet, mode, **traffic)}
+            row = {"round": number + 1, **_phase(fleet, mode, tenants, **traffic)}
             rows.append(row)
             print(json.dumps({key: row[key] for key in row if key != "samples"}), flush=True)
     return rows
