@@ -67,7 +67,7 @@ def add_machine_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--machine",
         type=Path,
-        help="YAML file with base, profile and sizes of another machine, such as those in bench/gpu",
+        help="YAML file with base, profile and sizes of another machine; see bench/gpu",
     )
 
 
