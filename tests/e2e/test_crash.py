@@ -80,6 +80,8 @@ class Asker(threading.Thread):
                     self.n_right += 1
                 else:
                     self.wrong.append((model, prompt, body))
+                # Without it the engine leaves no processor to what starts again.
+                self.stopping.wait(0.1)
 
 
 def known_answers(fleet: Fleet, key: str, models: list[str]) -> dict[tuple[str, str], str]:
