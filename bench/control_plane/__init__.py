@@ -1,0 +1,1 @@
+"""A real controller under many adapters and many engines, as scenarios and tests meet it."""
