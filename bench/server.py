@@ -1,0 +1,141 @@
+"""A server process for a benchmark, from start to end; and vLLM alone, as one would start it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from serving.engine.profile import EngineProfile
+from serving.engine.vllm_flags import MODULE
+from serving.tuning.process_group import end_group, group_members, resident_bytes
+from serving.tuning.rig import OnStage
+
+READY_SECONDS = 400.0
+_STOP_SECONDS = 30.0
+_POLL_SECONDS = 0.25
+_TICKS = os.sysconf("SC_CLK_TCK")
+_USER_TICKS, _SYSTEM_TICKS = 11, 12
+"""Places in /proc/PID/stat after the name in brackets (proc(5): utime, stime)."""
+
+
+class ServerFailed(Exception):
+    """It ended, or was not ready in time; the log's last lines are in the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process that leads a group of its own, and answers at `url`."""
+
+    url: str
+    pid: int
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of the group; pages that its processes share count once (PSS)."""
+        return resident_bytes(self.pid)
+
+    @property
+    def processor_seconds(self) -> float:
+        """What the group has used of all processors since its start."""
+        return processor_seconds(self.pid)
+
+
+def processor_seconds(leader: int, *, proc: Path = Path("/proc")) -> float:
+    """User and system time of all processes in the group that `leader` leads."""
+    ticks = 0
+    for pid in group_members(leader, proc=proc):
+        try:
+            fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # It ended meanwhile.
+        ticks += int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
+    return ticks / _TICKS
+
+
+@contextmanager
+def running_server(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    url: str,
+    log: Path,
+    ready: str = "/health",
+    on_stage: OnStage = lambda _text, _seconds: None,
+) -> Iterator[Server]:
+    """Start it, wait until `url` + `ready` answers 200, and end all of it with the block.
+
+    Raises:
+        ServerFailed: it ended, or did not answer so within `READY_SECONDS`.
+    """
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=file,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        started = time.monotonic()
+        while not _answers(url + ready):
+            seconds = time.monotonic() - started
+            if process.poll() is not None or seconds > READY_SECONDS:
+                text = log.read_text(errors="replace")[-3000:]
+                raise ServerFailed(f"{url} is not ready after {seconds:.0f} s:\n{text}")
+            on_stage("server starting", seconds)
+            time.sleep(_POLL_SECONDS)
+        yield Server(url, process.pid)
+    finally:
+        end_group(process, seconds=_STOP_SECONDS)
+
+
+def bare_command(
+    profile: EngineProfile, *, port: int, modules: Mapping[str, Path] | None = None
+) -> list[str]:
+    """vLLM alone with a profile's sizes; with `modules` (name to folder) it serves adapters too."""
+    sizes = {
+        "--dtype": profile.dtype,
+        "--max-model-len": profile.max_model_len,
+        "--max-num-batched-tokens": profile.max_num_batched_tokens,
+        "--long-prefill-token-threshold": profile.prefill_threshold,
+        "--max-num-seqs": profile.max_num_seqs,
+    }
+    flags = [
+        *("--model", profile.model, "--served-model-name", "base"),
+        *("--host", "127.0.0.1", "--port", str(port), "--generation-config", "vllm"),
+        "--disable-fastapi-docs", "--disable-uvicorn-access-log", *profile.extra_arguments,
+    ]  # fmt: skip
+    for flag, value in sizes.items():
+        flags += [] if value is None else [flag, str(value)]
+    if profile.enforce_eager:
+        flags.append("--enforce-eager")
+    if modules:
+        flags += [
+            "--enable-lora", "--max-loras", str(profile.gpu_slots),
+            "--max-cpu-loras", str(profile.cpu_slots), "--max-lora-rank", str(profile.max_rank),
+            "--lora-target-modules", *profile.target_modules,
+            "--lora-modules", *(f"{name}={path}" for name, path in modules.items()),
+        ]  # fmt: skip
+    return [sys.executable, "-m", MODULE, *flags]
+
+
+def bare_environment(profile: EngineProfile, *, plugins: str = "") -> dict[str, str]:
+    """vLLM's environment; `plugins` empty: none of ours either."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LORAPLANE_")}
+    environment = {**kept, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    environment["VLLM_PLUGINS"] = plugins
+    if profile.kv_cache_gib is not None:
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(profile.kv_cache_gib)
+    return environment
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
