@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+NONE = "none"
+"""How the environment says None to a setting whose default is something else."""
+
+
 class SettingInvalid(ValueError):
     """An environment variable that cannot be read as its type."""
 
@@ -50,10 +54,12 @@ class _FromEnvironment:
         return cls(**values)
 
     def to_environment(self) -> dict[str, str]:
-        """The inverse of `from_environment`, for child processes; None is left out."""
+        """The inverse of `from_environment`, for child processes; None is left out, or `none`."""
         result = {}
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
+            if value is None and item.default is not None:
+                value = NONE  # Left out, it would be read as the default.
             if value is not None:
                 text = ("true" if value else "false") if isinstance(value, bool) else str(value)
                 result[f"LORAPLANE_{item.name.upper()}"] = text
@@ -62,6 +68,8 @@ class _FromEnvironment:
 
 def _read(name: str, text: str, wanted: Any) -> Any:
     kind = str(wanted)
+    if text == NONE and "None" in kind:
+        return None
     try:
         if wanted is bool:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
@@ -275,7 +283,10 @@ class EngineSettings(_FromEnvironment):
         Path("loraplane-engine"), "Folder of this engine's local artifacts and last snapshot."
     )
     engine_id: str = _setting("engine-0", "Stable name of this engine.")
-    controller_url: str | None = _setting("http://127.0.0.1:8400", "Where the controller is.")
+    controller_url: str | None = _setting(
+        "http://127.0.0.1:8400",
+        "Where the controller is. `none`: there is none, and the engine serves its last snapshot.",
+    )
     cluster_secret: str | None = _setting(None, "The controller's cluster secret.", is_secret=True)
     host: str = _setting("127.0.0.1", "Address that the engine listens on.")
     engine_port: int = _setting(8500, "Port that the engine listens on.")

@@ -12,11 +12,11 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 
+from adapters.base_folder import find_base_folder
 from adapters.base_model import BaseModelCard, read_base_model
 from adapters.store import ArtifactStore
 from serving.controller import problems
 from serving.controller.background import keep_turning
-from serving.controller.base_folder import find_base_folder
 from serving.controller.capacity.board import CapacityBoard
 from serving.controller.capacity.observer import CapacityObserver
 from serving.controller.capacity.residency import RESIDENCY_SECONDS, ResidencyKeeper

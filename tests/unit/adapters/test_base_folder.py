@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.base_folder import find_base_folder
 from adapters.errors import BaseModelError
-from serving.controller.base_folder import find_base_folder
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
