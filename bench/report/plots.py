@@ -1,0 +1,187 @@
+"""Which pictures a result makes, as plain values that page.js hands to plotly. Pure.
+
+Figures of one unit share a picture, a series per name. `growth`: over the number that begins the
+groups' names. `ranges`: a line per group. `trade`: one figure against another, a mark per group.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bench.report.catalogue import Trade
+from bench.report.words import heading, spread, title_of, unit_of
+from bench.result import Figure
+
+_NUMBER = re.compile(r"([\d,]+(?:\.\d+)?)\s+(\w.*)")
+_FEWEST = 3
+"""Marks below which a picture says less than a table; arbitrary."""
+_MOST_SERIES = 6
+_MOST_PLOTS = 6
+_LOG_FROM = 30.0
+"""Largest over smallest value from which an axis is logarithmic; arbitrary."""
+_HINTS = {"lower": "lower is better", "higher": "higher is better", None: ""}
+
+
+def plots_of(figures: Sequence[Figure], trades: Sequence[Trade] = ()) -> list[dict[str, Any]]:
+    """At most six, those that the catalogue asks for first."""
+    found = [plot for trade in trades if (plot := _trade(figures, trade))]
+    alike: dict[tuple[str, str | None], list[Figure]] = {}
+    for figure in figures:
+        if figure.defined:
+            alike.setdefault((figure.unit, figure.better), []).append(figure)
+    for part in alike.values():
+        if len(part) >= _FEWEST:
+            found += _pictures(part)
+    return found[:_MOST_PLOTS]
+
+
+def _pictures(figures: Sequence[Figure]) -> Iterable[dict[str, Any]]:
+    """All of one unit; several where names are too many for one."""
+    groups = list(dict.fromkeys(figure.group for figure in figures))
+    if len(groups) == 1:
+        yield _ranges([_series("", figures, [figure.name for figure in figures])], figures)
+        return
+    names = list(dict.fromkeys(figure.name for figure in figures))
+    for begin in range(0, len(names), _MOST_SERIES):
+        some = names[begin : begin + _MOST_SERIES]
+        part = [figure for figure in figures if figure.name in some]
+        numbered = _by_words(part)
+        if numbered:
+            beside = [figure for figure in part if counted(figure.group) is None]
+            for words, grown in numbered.items():
+                yield _growth(words, grown, beside)
+        else:
+            yield _ranges([_series(name, *_labelled(part, name)) for name in some], part)
+
+
+def counted(text: str) -> tuple[float, str] | None:
+    """`1,000 adapters` is 1000 of adapters; None where a name does not begin with a number."""
+    found = _NUMBER.fullmatch(text.strip())
+    if not found:
+        return None
+    # "1 adapter" and "4 adapters" are points of one line.
+    noun, _, rest = found[2].partition(" ")
+    noun = re.sub(r"s?(,?)$", r"s\1", noun, count=1)
+    return float(found[1].replace(",", "")), f"{noun} {rest}".strip()
+
+
+def _by_words(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
+    """Figures by what their groups count; none where that makes no lines worth drawing."""
+    kept: dict[str, list[Figure]] = {}
+    numbers: dict[str, set[float]] = {}
+    n_beside = 0
+    for figure in figures:
+        found = counted(figure.group)
+        if found is None:
+            n_beside += 1
+            continue
+        kept.setdefault(found[1], []).append(figure)
+        numbers.setdefault(found[1], set()).add(found[0])
+    n_names = len({figure.name for figure in figures})
+    is_line = all(len(each) >= _FEWEST for each in numbers.values())
+    return kept if kept and is_line and n_beside <= 2 * n_names else {}
+
+
+def _growth(words: str, figures: Sequence[Figure], beside: Sequence[Figure]) -> dict[str, Any]:
+    names = list(dict.fromkeys(figure.name for figure in figures))
+    numbers = {figure.group: counted(figure.group) or (0.0, "") for figure in figures}
+    series = []
+    for name in names:
+        own = sorted(
+            (figure for figure in figures if figure.name == name),
+            key=lambda figure: numbers[figure.group][0],
+        )
+        marks = [{"x": numbers[figure.group][0], **_mark(figure, figure.group)} for figure in own]
+        series.append({"name": title_of(name), "marks": marks})
+    levels = [
+        {"name": title_of(f.name), "label": title_of(f.group), "value": f.median}
+        for f in beside
+        if f.name in names
+    ]
+    return {
+        "kind": "growth",
+        **_titles([*figures, *beside]),
+        "along": words,
+        "log_x": is_wide([x for x, _ in numbers.values()]),
+        "log_y": is_wide(_values(figures)),
+        "series": series,
+        "levels": levels,
+    }
+
+
+def _ranges(series: list[dict[str, Any]], figures: Sequence[Figure]) -> dict[str, Any]:
+    labels = list(dict.fromkeys(mark["label"] for each in series for mark in each["marks"]))
+    return {
+        "kind": "ranges",
+        **_titles(figures),
+        "labels": labels,
+        "log_x": is_wide(_values(figures)),
+        "series": series,
+    }
+
+
+def _titles(figures: Sequence[Figure]) -> dict[str, str]:
+    names = list(dict.fromkeys(figure.name for figure in figures))
+    first = figures[0]
+    title = heading(names[0], first.unit) if len(names) == 1 else unit_of(first.unit) or "counts"
+    return {"title": title, "hint": _HINTS[first.better]}
+
+
+def _labelled(figures: Sequence[Figure], name: str) -> tuple[list[Figure], list[str]]:
+    own = [figure for figure in figures if figure.name == name]
+    return own, [figure.group for figure in own]
+
+
+def _series(name: str, figures: Sequence[Figure], labels: Sequence[str]) -> dict[str, Any]:
+    marks = [
+        _mark(figure, title_of(label) or "all")
+        for figure, label in zip(figures, labels, strict=True)
+    ]
+    return {"name": title_of(name), "marks": marks}
+
+
+def _trade(figures: Sequence[Figure], trade: Trade) -> dict[str, Any] | None:
+    xs = {f.group: f for f in figures if f.name == trade.x and f.defined}
+    ys = {f.group: f for f in figures if f.name == trade.y and f.defined}
+    groups = [group for group in xs if group in ys]
+    if len(groups) < _FEWEST:
+        return None
+    first_x, first_y = xs[groups[0]], ys[groups[0]]
+    return {
+        "kind": "trade",
+        "title": f"{title_of(trade.y)} against {title_of(trade.x)}",
+        "hint": "",
+        "x_title": _axis(first_x),
+        "y_title": _axis(first_y),
+        "log_x": is_wide([xs[group].median for group in groups]),
+        "log_y": is_wide([ys[group].median for group in groups]),
+        "marks": [
+            {"label": title_of(group), "x": _interval(xs[group]), "y": _interval(ys[group])}
+            for group in groups
+        ],
+    }
+
+
+def _axis(figure: Figure) -> str:
+    return ": ".join(filter(None, (heading(figure.name, figure.unit), _HINTS[figure.better])))
+
+
+def _mark(figure: Figure, label: str) -> dict[str, Any]:
+    shown = spread(figure)
+    runs = list(figure.defined)
+    return {"label": label.replace("`", ""), "shown": shown, "runs": runs, **_interval(figure)}
+
+
+def _interval(figure: Figure) -> dict[str, float]:
+    return {"median": figure.median, "low": figure.low, "high": figure.high}
+
+
+def _values(figures: Sequence[Figure]) -> list[float]:
+    return [value for figure in figures for value in figure.defined]
+
+
+def is_wide(values: Sequence[float]) -> bool:
+    """Whether small and large ones could not be told apart on a linear axis."""
+    return min(values) > 0 and max(values) / min(values) >= _LOG_FROM
