@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -36,7 +35,7 @@ from bench.cold_engine import (
 from bench.figure_table import Say, print_figures, progress_line
 from bench.machine import Machine, add_machine_option, machine_of
 from bench.result import Figure, write_result
-from bench.server import bare_command, bare_environment, running_server
+from bench.server import bare_command, bare_environment, free_port, running_server
 from serving.engine.profile import EngineProfile
 from serving.tuning.measure import percentile
 
@@ -170,12 +169,6 @@ def _ratios(
             yield Figure(f"{name} p50, prefetch / in the step", "x", values, "lower", group)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def _both(
     profile: EngineProfile, machine: Machine, folder: Path, say: Say
@@ -183,7 +176,7 @@ def _both(
     (n,) = machine.adapters[:1]
     adapters = store_adapters(profile, folder, ranks=machine.ranks, n=n)
     modules = {a.name: a.source for stored in adapters.values() for a in stored[:-1]}
-    ours_port, bare_port = _free_port(), _free_port()
+    ours_port, bare_port = free_port(), free_port()
     bare_dir = folder / "bare"
     bare_dir.mkdir()
     # Our products and counters in both; the middleware and its leases are ours alone.
