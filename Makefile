@@ -9,6 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH := 2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -31,8 +32,17 @@ $(STAMP): requirements/cpu.lock requirements/dev.lock pyproject.toml
 demo: install ## The whole main job on a real vLLM, on CPU (KEEP=1 leaves it running)
 	$(BIN)/python -m bench.demo $(if $(KEEP),--keep)
 
-test: install ## All tests, the real-engine ones included
+# The engine tests come alone and last: an engine takes every core there is. Both parts run to their
+# end, so that one failure does not hide another.
+test: install ## All tests, the real-engine ones included (or PYTEST_ARGS="what to run")
+ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+else
+	rc=0; \
+	$(BIN)/python -m pytest -m "not engine" -n $(JOBS) --dist loadfile --durations 20 || rc=$$?; \
+	$(BIN)/python -m pytest -m engine --durations 40 || rc=$$?; \
+	exit $$rc
+endif
 
 check: install ## ruff, mypy, import-linter, generated pages up to date
 	$(BIN)/ruff format --check .
@@ -40,6 +50,7 @@ check: install ## ruff, mypy, import-linter, generated pages up to date
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m serving.cli.settings_doc --check
+	$(BIN)/python -m bench.report --check
 
 format: install ## Format the sources
 	$(BIN)/ruff format .
@@ -48,8 +59,8 @@ format: install ## Format the sources
 fixtures: install ## Build the base models and train the tenants' adapters
 	$(BIN)/python -m bench.fixtures
 
-bench: install ## List the bench scenarios and how to run each
-	$(BIN)/python -m bench.scenarios
+bench: install ## The short set of bench scenarios, about 10 minutes (NAMES="a b": only these)
+	$(BIN)/python -m bench.scenarios --quick $(NAMES)
 
 zoo: install ## Known-bad and good adapters through a real fleet, about an hour; again to go on
 	$(BIN)/python -m bench.zoo --write
@@ -62,6 +73,7 @@ docs: install ## Write the generated pages and dashboards
 	$(BIN)/python -m bench.grafana
 	$(BIN)/python -m bench.helm_values
 	$(BIN)/python -m bench.image_pins
+	$(BIN)/python -m bench.report --write
 
 # build/ first: setuptools would take modules that are no longer in the sources from there.
 wheel: install ## Build dist/loraplane-*.whl, offline
