@@ -14,14 +14,15 @@ _PROC = Path("/proc")
 
 
 def group_members(leader: int, *, proc: Path = _PROC) -> Iterator[int]:
-    """Ids of the processes in the group that `leader` leads; none where there is no /proc."""
+    """Ids of the group's processes that have not ended; none where there is no /proc."""
     for entry in proc.glob("[0-9]*"):
         try:
             stat = (entry / "stat").read_text()
         except OSError:
             continue  # It ended meanwhile.
         # The name in brackets may hold anything; after it: state, parent, group.
-        if int(stat.rpartition(")")[2].split()[2]) == leader:
+        state, _, group = stat.rpartition(")")[2].split()[:3]
+        if int(group) == leader and state != "Z":
             yield int(entry.name)
 
 

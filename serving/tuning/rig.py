@@ -13,6 +13,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,8 @@ from serving.tuning.rig_files import ADAPTER, RigFiles, write_rig_files
 READY_SECONDS = 900.0
 """A cold 70B base from a network disk takes minutes."""
 FLEET = "base"
+_GUARD = "serving.cli.guard"
+"""Started, not imported: it ends the engine, and frees its GPU, also when we are killed."""
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.25
 _TAIL_LINES = 30
@@ -76,7 +79,7 @@ class Engine:
     """The bare base model, for the first tenant's key."""
     profile: EngineProfile
     pid: int
-    """Of the API process; it leads the process group of all the engine's processes."""
+    """Of the process that leads the group of all the engine's processes."""
     engine_dir: Path
     log: Path
     started_seconds: float
@@ -197,11 +200,12 @@ def _process(
     # Settings of the place where the rig runs are another engine's.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("LORAPLANE_")}
     launch = prepare_launch(settings, inherited)
+    guard = [sys.executable, "-m", _GUARD, str(files.engine_dir / "engine.pid"), "--"]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            launch.command,
+            [*guard, *launch.command],
             env={**launch.environment, **environment},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # Held open; that it closes tells the guard of our death.
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
