@@ -1,8 +1,8 @@
-"""Where a gate's time goes: a 200-case tool-call suite with gold, a trained adapter, a real engine.
+"""Where does a gate's time go? A tool-call suite with gold, a trained adapter, a real engine.
 
-The report's own seconds by stage, twice: once from nothing, once evaluated again (what the
-standalone side knows by content is not computed twice). Overhead is what neither the engine nor the
-standalone model spent.
+The report's own seconds by stage. Each run has a suite of other cases, judged twice: from nothing,
+and once more (what the standalone side knows by content is not computed twice). Overhead is what
+neither the engine nor the standalone model spent.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.figure_table import Say, print_figures, progress_line
 from bench.fixtures.adapters import trained_adapter
 from bench.fixtures.base_model import smol_base
 from bench.fixtures.tool_calls import ACME, held_out_cases, training_cases
 from bench.fleet import Fleet, running_fleet
+from bench.result import Figure, write_result
 
+Json = dict[str, Any]
+QUESTION = "Where does a gate's time go?"
+FIRST, AGAIN = "from nothing", "once more"
 _COMPUTE = (
     "reference",
     "runner",
@@ -40,8 +46,9 @@ _PROFILE = {
 }
 
 
-def _suite(n_cases: int, max_tokens: int) -> str:
-    cases = [*held_out_cases(), *training_cases()][:n_cases]
+def suite_of(*, run: int, n_runs: int, n_cases: int, max_tokens: int) -> str:
+    """The suite of a run: every `n_runs`-th of the first `n_cases` cases, as JSON lines."""
+    cases = [*held_out_cases(), *training_cases()][run:n_cases:n_runs]
     return "\n".join(
         json.dumps(
             {
@@ -73,53 +80,77 @@ def _row(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show(title: str, row: dict[str, Any]) -> None:
-    print(f"{title}: {row['verdict']} {[reason['code'] for reason in row['reasons']]}")
-    for name, seconds in row["seconds_by_stage"].items():
-        note = " (kept from before)" if name in row["reused_stages"] else ""
-        print(f"  {name:>10} {seconds:8.1f} s{note}")
-    print(f"  overhead beyond engine and standalone model: {row['overhead_ratio']:.2%}")
-    print(f"  {row['numeric']['n_tokens']} tokens, agreement {row['numeric']['token_agreement']}")
-    print(f"  pass rate {row['pass_rate']}; {row['detectable'] and row['detectable']['sentence']}")
-
-
-def _measure(fleet: Fleet, adapter: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _measure(fleet: Fleet, adapter: Path, options: argparse.Namespace, say: Say) -> list[Json]:
     fleet.call("POST", "/v1/tenants", json={"id": "acme"})
-    suite = _suite(options.cases, options.max_tokens)
-    fleet.call("PUT", "/v1/tenants/acme/suites/tools", content=suite)
-    version = fleet.push("acme/support", adapter, suite="tools", promote="manual")
-    fleet.wait(version, seconds=3600)
-    first = _row(fleet.report(version))
-    _show("from nothing", first)
-    if options.report:
-        options.report.write_text(json.dumps(fleet.report(version)) + "\n")
-    rows = {"first": first}
-    if not options.once:
+    rows = []
+    for run in range(options.runs):
+        suite = suite_of(
+            run=run, n_runs=options.runs, n_cases=options.cases, max_tokens=options.max_tokens
+        )
+        fleet.call("PUT", f"/v1/tenants/acme/suites/tools{run}", content=suite)
+        say.now(f"run {run + 1}: from nothing")
+        version = fleet.push(f"acme/support{run}", adapter, suite=f"tools{run}", promote="manual")
+        fleet.wait(version, seconds=3600)
+        rows.append({"run": run, "from": FIRST, **_row(fleet.report(version))})
+        say.now(f"run {run + 1}: once more")
         fleet.call("POST", f"{version}/evaluate", json={"reason": "a benchmark's second round"})
         fleet.wait(version, seconds=3600)
-        rows["again"] = _row(fleet.report(version))
-        _show("again", rows["again"])
+        rows.append({"run": run, "from": AGAIN, **_row(fleet.report(version))})
+        say.step("next")
     return rows
 
 
+def figures_of(rows: Sequence[Json], *, n_cases: int) -> list[Figure]:
+    """Seconds a case of each stage, from nothing and once more; a stage that was kept takes none.
+
+    `n_cases`: of one run.
+    """
+    stages = list(dict.fromkeys(stage for row in rows for stage in row["seconds_by_stage"]))
+    figures = []
+    for kind in (FIRST, AGAIN):
+        runs = [row for row in rows if row["from"] == kind]
+        for stage in stages:
+            values = tuple(_seconds(row, stage) / n_cases for row in runs)
+            figures.append(Figure(kind, "s a case", values, "lower", stage))
+        overheads = tuple(100 * row["overhead_ratio"] for row in runs)
+        figures.append(Figure(kind, "%", overheads, "lower", "overhead"))
+    return figures
+
+
+def _seconds(row: Json, stage: str) -> float:
+    # The report repeats what a kept stage took when it was computed.
+    is_kept = stage in row["reused_stages"]
+    return 0.0 if is_kept else float(row["seconds_by_stage"].get(stage, 0.0))
+
+
 def main() -> None:
-    """Print the stages' seconds; write both rows with `--out`, the report with `--report`."""
+    """Print the stages' seconds; write the result with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one run of eight cases")
+    parser.add_argument("--write", action="store_true", help="write bench/results")
+    parser.add_argument("--cases", type=int, default=100, help="of all runs together")
     parser.add_argument("--max-tokens", type=int, default=40)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--once", action="store_true", help="no second round")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--report", type=Path, help="keep the gate's report, too")
     options = parser.parse_args()
+    if options.quick:
+        options.runs, options.cases = 1, 8
     base, adapter = smol_base(), trained_adapter(ACME)
-    with tempfile.TemporaryDirectory() as text:
-        profile = {**_PROFILE, "dtype": options.dtype}
-        with running_fleet(base, Path(text) / "fleet", profile=profile) as fleet:
-            rows = _measure(fleet, adapter, options)
-    if options.out:
-        about = {"cases": options.cases, "max_tokens": options.max_tokens, "profile": profile}
-        options.out.write_text(json.dumps({**about, **rows}, indent=2) + "\n")
+    profile = {**_PROFILE, "dtype": options.dtype}
+    with (
+        tempfile.TemporaryDirectory() as text,
+        progress_line("starting a fleet", n_steps=options.runs) as say,
+        running_fleet(base, Path(text) / "fleet", profile=profile) as fleet,
+    ):
+        rows = _measure(fleet, adapter, options, say)
+    figures = figures_of(rows, n_cases=options.cases // options.runs)
+    print_figures(QUESTION, figures)
+    if options.write:
+        about = {"runs": options.runs, "cases": options.cases, "max_tokens": options.max_tokens}
+        write_result(
+            "gate_time", question=QUESTION, parameters={**about, "profile": profile},
+            figures=figures, raw=rows,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

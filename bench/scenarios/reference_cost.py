@@ -1,27 +1,30 @@
-"""What does verifying answers cost the standalone side, against generating them? In one run.
+"""What does verifying answers cost the standalone side, against generating them?
 
-200 tool-call cases (Berkeley Function Calling, written for the tenant's adapter), a trained adapter
-on SmolLM2-135M, answers of up to 64 tokens. Ways to know what the standalone model says, each timed
+Tool-call cases (Berkeley Function Calling, written for the tenant's adapter), a trained adapter on
+SmolLM2-135M, answers of up to 64 tokens. Ways to know what the standalone model says, each timed
 in processor seconds of one thread, so that a busy machine does not matter:
 
 - batched: transformers' own `generate`, 32 prompts of similar length at a time, left-padded;
 - one by one: transformers' own `generate`, a prompt at a time, on a few random cases, scaled by
   the number of tokens;
-- verify: one teacher-forced pass over prompts with their answers (what the gate does).
+- verify: one teacher-forced pass over prompts with their answers (what the gate does);
+- verify the base: the same without the adapter, the positive control (kept by content);
+- ours, batched: the gate's own generation, used from a first divergence on.
 
-Three rounds, each with another third of the cases. Once, at the end: all 200 verified with the
-adapter and with the base, and the gate's own batched generation on 32 cases.
+A run has another fifth of the cases. All ways read the whole prompt; the tokens with which all
+these prompts begin are read once by `verify` alone. A suite of one agent, where system prompt and
+tools are the same for all cases, shares far more; one of long prompts with short answers and
+nothing in common shares less, and there verification gains less. Where an answer is not confirmed
+whole, generation and one pass multiply in other shapes and rounding decided a near-tie: such cases
+are what the gate generates again. Not measured on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from adapters.parity.protocol import (
@@ -30,11 +33,22 @@ from adapters.parity.protocol import (
     TokenizedPrompt,
     VerifyItem,
 )
+from bench.figure_table import print_figures, progress_line
 from bench.fixtures import tool_calls
 from bench.fixtures.adapters import trained_adapter
 from bench.fixtures.base_model import smol_base
+from bench.result import Figure, write_result
 
-N_CASES, N_ROUNDS, BATCH, MAX_TOKENS, SEED = 200, 3, 32, 64, 0
+QUESTION = "What does verifying answers cost the standalone side, against generating them?"
+WAYS = {
+    "verify": "verify",
+    "verify_base": "verify the base",
+    "batched": "generate in batches",
+    "ours": "generate in batches, ours",
+    "one_by_one": "generate one by one",
+}
+BATCH, MAX_TOKENS, SEED = 32, 64, 0
+Json = dict[str, float]
 
 
 class Bench:
@@ -53,9 +67,9 @@ class Bench:
         folder = trained_adapter(tool_calls.ACME)
         self.model: Any = load_strictly(base.requires_grad_(False).eval(), folder).model
 
-    def prompts(self) -> list[TokenizedPrompt]:
+    def prompts(self, n_cases: int) -> list[TokenizedPrompt]:
         cases = [*tool_calls.training_cases(), *tool_calls.held_out_cases()]
-        chosen = random.Random(SEED).sample(cases, N_CASES)
+        chosen = random.Random(SEED).sample(cases, n_cases)
         return self.reference.tokenize(
             [
                 SuitePrompt(
@@ -121,90 +135,82 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - started, result
 
 
-class Record:
-    """The result so far; written after every step: an interrupted run leaves its figures."""
-
-    def __init__(self, bench: Bench, out: Path | None, *, dtype: str, n_alone: int) -> None:
-        self.rounds: list[dict[str, float]] = []
-        self.facts: dict[str, Any] = {
-            "dtype": dtype,
-            "n_cases": N_CASES,
-            "n_alone_per_round": n_alone,
-            "versions": bench.facts.versions,
-        }
-        self._out = out
-
-    def add(self, **facts: Any) -> None:
-        self.facts.update({key: value for key, value in facts.items() if key != "last"})
-        print(self.facts["dtype"], facts, flush=True)
-        if self._out:
-            whole = {**self.facts, "rounds": self.rounds, "ratios": _ratios(self.rounds)}
-            self._out.write_text(json.dumps(whole, indent=2) + "\n")
-
-
-def measure(bench: Bench, record: Record, *, n_alone: int) -> None:
-    """Seconds per case of every way and round."""
-    prompts = bench.prompts()
-    read: list[VerifyItem] = []
-    n_own = 0
-    for number in range(N_ROUNDS):
-        third = prompts[number::N_ROUNDS]
-        seconds, answers = _timed(lambda part=third: bench.generate(part, batch=BATCH))
-        row = {"batched": seconds / len(third)}
-        items = [VerifyItem(p.case_id, p.token_ids, tuple(answers[p.case_id])) for p in third]
-        seconds, n_same = _timed(lambda part=items: bench.verify(part))
-        row["verify"] = seconds / len(items)
-        alone = random.Random(number).sample(third, n_alone)
-        seconds, single = _timed(lambda part=alone: bench.generate(part, batch=1))
-        n_tokens, n_third = sum(map(len, single.values())), sum(map(len, answers.values()))
-        row["one_by_one"] = seconds / n_tokens * n_third / len(third)
-        read += items
-        n_own += n_same
-        record.rounds.append({key: round(value, 4) for key, value in row.items()})
-        record.add(n_answers=len(read), n_answers_verified_whole=n_own, last=record.rounds[-1])
-    seconds, _ = _timed(lambda: bench.verify(read))
-    record.add(
-        verify_all_seconds_per_case=round(seconds / len(read), 4),
-        mean_prompt_tokens=sum(len(item.prompt_token_ids) for item in read) / len(read),
-        mean_answer_tokens=sum(len(item.token_ids) for item in read) / len(read),
-    )
-    seconds, _ = _timed(lambda: bench.verify_base(read))
-    record.add(verify_base_seconds_per_case=round(seconds / len(read), 4))
-    seconds, ours = _timed(lambda: bench.generate_ours(prompts[:BATCH]))
-    by_case = {item.case_id: list(item.token_ids) for item in read}
-    n_equal = sum(by_case[key] == tokens for key, tokens in ours.items())
-    record.add(ours_seconds_per_case=round(seconds / len(ours), 4), n_ours_equal=n_equal)
+def measure_run(bench: Bench, part: Sequence[TokenizedPrompt], *, seed: int, n_alone: int) -> Json:
+    """Processor seconds a case of every way, on these cases, and what was confirmed."""
+    seconds, answers = _timed(lambda: bench.generate(part, batch=BATCH))
+    row: Json = {"batched": seconds / len(part)}
+    items = [VerifyItem(p.case_id, p.token_ids, tuple(answers[p.case_id])) for p in part]
+    seconds, n_same = _timed(lambda: bench.verify(items))
+    row["verify"] = seconds / len(items)
+    seconds, _ = _timed(lambda: bench.verify_base(items))
+    row["verify_base"] = seconds / len(items)
+    alone = random.Random(seed).sample(part, min(n_alone, len(part)))
+    seconds, single = _timed(lambda: bench.generate(alone, batch=1))
+    n_tokens, n_part = sum(map(len, single.values())), sum(map(len, answers.values()))
+    row["one_by_one"] = seconds / n_tokens * n_part / len(part)
+    some = part[:BATCH]
+    seconds, ours = _timed(lambda: bench.generate_ours(some))
+    row["ours"] = seconds / len(some)
+    n_equal = sum(list(answers[key]) == list(tokens) for key, tokens in ours.items())
+    return row | {
+        "confirmed": n_same / len(items),
+        "ours_equal": n_equal / len(some),
+        "prompt_tokens": sum(len(item.prompt_token_ids) for item in items) / len(items),
+        "answer_tokens": n_part / len(items),
+    }
 
 
-def _ratios(rounds: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Median, smallest and largest over rounds, of each way's cost over verification's."""
-    ratios = {}
-    for way in ("one_by_one", "batched"):
-        values = [row[way] / row["verify"] for row in rounds]
-        ratios[way] = {
-            "median": round(statistics.median(values), 2),
-            "min": round(min(values), 2),
-            "max": round(max(values), 2),
-        }
-    return ratios
+def figures_of(rows: Sequence[Json]) -> list[Figure]:
+    """Costs, their ratios to verification run by run, and the shares that were confirmed."""
+    figures = []
+    for key, way in WAYS.items():
+        values = tuple(row[key] for row in rows)
+        figures.append(Figure("processor time a case", "s", values, "lower", way))
+        ratios = tuple(row[key] / row["verify"] for row in rows)
+        figures.append(Figure("times verification", "x", ratios, None, way))
+    for key, name, unit in (
+        ("confirmed", "answers confirmed to the last token", "share"),
+        ("ours_equal", "our answers equal to transformers'", "share"),
+        ("prompt_tokens", "tokens of a prompt", ""),
+        ("answer_tokens", "tokens of an answer", ""),
+    ):
+        figures.append(Figure(name, unit, tuple(row[key] for row in rows), None, "cases"))
+    return figures
 
 
 def main() -> None:
-    """Print the ratios; write the JSON with `--out`."""
+    """Print the table; write the result with `--write`."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="two runs of four cases")
+    parser.add_argument("--write", action="store_true", help="write bench/results")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--alone", type=int, default=2, help="cases a round, one by one")
+    parser.add_argument("--cases", type=int, default=100, help="of all runs together")
+    parser.add_argument("--alone", type=int, default=2, help="cases a run, one by one")
     options = parser.parse_args()
+    n_runs, n_cases = (2, 8) if options.quick else (options.runs, options.cases)
+    n_alone = 1 if options.quick else options.alone
     # One thread: with more, threads that wait for one another on a busy machine are timed too.
     torch.set_num_threads(1)
-    bench = Bench(options.dtype)
-    record = Record(bench, options.out, dtype=options.dtype, n_alone=options.alone)
-    measure(bench, record, n_alone=options.alone)
-    for way, ratio in _ratios(record.rounds).items():
-        print(f"{way:>12}: {ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})")
+    rows = []
+    with progress_line("loading the base", n_steps=n_runs) as say:
+        bench = Bench(options.dtype)
+        prompts = bench.prompts(n_cases)
+        for number in range(n_runs):
+            say.now(f"run {number + 1} of {n_runs}, {options.dtype}")
+            part = prompts[number::n_runs]
+            rows.append(measure_run(bench, part, seed=number, n_alone=n_alone))
+            say.step("next")
+    figures = figures_of(rows)
+    print_figures(f"{QUESTION} {options.dtype}", figures)
+    if options.write:
+        write_result(
+            "reference_cost", question=QUESTION, figures=figures, variant=options.dtype,
+            parameters={"dtype": options.dtype, "cases": n_cases, "one by one a run": n_alone},
+            raw={"runs": rows, "versions": bench.facts.versions},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

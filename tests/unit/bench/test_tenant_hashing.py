@@ -13,7 +13,7 @@ from bench.chart_fleet import RELEASE, other_front, parse_counts
 from bench.fleet import FleetFailed
 from bench.kubelet.chart import CPU_PROFILE, render
 from bench.many_adapters import Tenant
-from bench.scenarios.tenant_hashing import compare, plan_traffic
+from bench.scenarios.tenant_hashing import figures_of, plan_traffic
 
 TENANTS = [Tenant(f"tenant{number:02d}", "key") for number in range(24)]
 PAGE = """\
@@ -52,24 +52,25 @@ def test_the_same_seed_is_the_same_traffic_and_the_first_tenants_ask_most() -> N
 def row(number: int, mode: str, loads: int) -> dict[str, Any]:
     times = {f"{name}_{level}_ms": 10.0 for name in ("ttft", "e2e") for level in ("p50", "p99")}
     counts = dict.fromkeys(("loads_disk", "evictions_slot", "evictions_cache"), 0)
-    return {"round": number, "mode": mode, "loads_cache": loads, **counts, **times}
+    return {"run": number, "mode": mode, "loads_cache": loads, **counts, **times}
 
 
-def test_a_ratio_is_of_the_medians_and_nothing_divided_by_nothing_is_no_number() -> None:
+def test_a_ratio_is_taken_within_a_run_and_nothing_divided_by_nothing_is_no_number() -> None:
     unbound = "hashing without bound"
     rows = [
         *(row(1, "hashing", 2), row(1, unbound, 1), row(1, "round robin", 10)),
-        # Rounds begin with another mode each.
+        # Runs begin with another mode each.
         *(row(2, "round robin", 20), row(2, "hashing", 4), row(2, unbound, 2)),
     ]
 
-    found = compare(rows)
+    found = {(figure.name, figure.group): figure for figure in figures_of(rows)}
 
-    by_measure = {each["measure"]: each for each in found if each["mode"] == "hashing"}
-    assert {each["mode"] for each in found} == {"hashing", unbound}
-    assert by_measure["loads_cache"]["ratio"] == pytest.approx(3 / 15)
-    assert by_measure["loads_cache"]["of_rounds"] == [0.2, 0.2]
-    assert (by_measure["loads_disk"]["ratio"], by_measure["ttft_p99_ms"]["ratio"]) == (None, 1.0)
+    assert found["hashing", "loads into slots"].values == (2.0, 4.0)
+    ratio = found["hashing / round robin", "loads into slots"]
+    assert (ratio.values, ratio.unit) == ((0.2, 0.2), "x")
+    assert found[f"{unbound} / round robin", "loads into slots"].values == (0.1, 0.1)
+    assert found["hashing / round robin", "reads from disk"].defined == ()
+    assert found["hashing / round robin", "TTFT p99"].median == 1.0
 
 
 def test_the_other_front_differs_in_its_policy_alone(tmp_path: Path) -> None:
