@@ -49,6 +49,7 @@ SCENARIOS = (
     Scenario("tenancy_overhead", "What tenancy adds to a request"),
     Scenario("cold_load", "From disk to the first token"),
     Scenario("reference_cost", "Verifying answers against generating them"),
+    Scenario("gate_time", "Where a gate's time goes"),
     Scenario("control_plane_scale", "The control plane with 10,000 adapters and 100 agents"),
     Scenario("tenant_hashing", "Tenants hashed onto engines, or in turn"),
 )

@@ -247,6 +247,22 @@ def _measure(row: Json) -> str:
     return str(row["measure"])
 
 
+def _statistics(document: Json) -> list[Figure]:
+    """Coverage alone: the other tables of it are short and stand in the docs as they are."""
+    rows = [
+        {**row, "group": f"{row['n']:,} cases, {row['discordance']:.0%} discordant"}
+        for row in document["coverage_of_passes"]
+    ]
+    columns = [
+        _Column("score", "score interval", "%", None, 100),
+        _Column("bootstrap", "bootstrap", "%", None, 100),
+        _Column("bootstrap_defined", "bootstrap defined", "% of runs", None, 100),
+        _Column("percentile", "percentile bootstrap", "%", None, 100),
+        _Column("percentile_defined", "percentile bootstrap defined", "% of runs", None, 100),
+    ]
+    return _by_group(rows, "group", columns)
+
+
 _HASHING_NAMES = {"loads_cache": "loads into slots", "loads_disk": "reads from disk"}
 
 _READERS: dict[str, tuple[str, Callable[[Json], list[Figure]]]] = {
@@ -261,6 +277,7 @@ _READERS: dict[str, tuple[str, Callable[[Json], list[Figure]]]] = {
     "capacity_curve": ("Are predicted loads those that are counted?", _capacity_curve),
     "capacity_scale": ("How fast are the capacity pages at 10,000 adapters?", _capacity_scale),
     "contamination": ("Is what leaked into a suite found?", _contamination),
+    "statistics": ("Do the gate's statistics hold?", _statistics),
     "tenancy_overhead": ("What does tenancy add to a request?", _tenancy_overhead),
     "reference_cost_float32": ("What does verifying cost in float32?", _reference_cost),
     "reference_cost_bfloat16": ("What does verifying cost in bfloat16?", _reference_cost),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -83,28 +84,22 @@ class GoalRow:
 
 
 def goal_rows(loaded: Loaded) -> list[GoalRow]:
-    """The promised ones first and in their order, then the scenarios' further goals."""
-    own = [
-        (each.name, stem, goal)
-        for each in SCENARIOS
-        for stem, result in loaded.of(each.name)
-        for goal in result.goals
-    ]
+    """By scenario: what was promised, in its order, and then the scenario's further goals."""
     rows: list[GoalRow] = []
-    used: set[int] = set()
-    for want in WANTS:
-        answers = [n for n, item in enumerate(own) if n not in used and _answers(want, item)]
-        used.update(answers)
-        if not answers:
-            rows.append(GoalRow(want.name, want.wanted, "", None, want.scenario, None))
-        rows += [_row(*own[n]) for n in answers]
-    rest = [item for n, item in enumerate(own) if n not in used]
-    return [*rows, *(_row(*item) for item in rest), _spread_row(loaded)]
+    for each in SCENARIOS:
+        own = [(stem, goal) for stem, result in loaded.of(each.name) for goal in result.goals]
+        for want in (want for want in WANTS if want.scenario == each.name):
+            answers = [item for item in own if _answers(want, item[1])]
+            own = [item for item in own if item not in answers]
+            if not answers:
+                rows.append(GoalRow(want.name, want.wanted, "", None, each.name, None))
+            rows += [_row(each.name, *item) for item in answers]
+        rows += [_row(each.name, *item) for item in own]
+    return [*rows, _spread_row(loaded), _hot_path_row(loaded)]
 
 
-def _answers(want: Want, item: tuple[str, str, Goal]) -> bool:
-    scenario, _, goal = item
-    return scenario == want.scenario and want.topic.lower() in goal.name.lower()
+def _answers(want: Want, goal: Goal) -> bool:
+    return want.topic.lower() in goal.name.lower()
 
 
 def _row(scenario: str, stem: str, goal: Goal) -> GoalRow:
@@ -118,6 +113,23 @@ def _spread_row(loaded: Loaded) -> GoalRow:
     found = f"{n_good} of {len(SCENARIOS)}" + (f"; not {', '.join(lacking)}" if lacking else "")
     return GoalRow(
         f"scenarios with a spread over {N_RUNS} runs", "all", found, not lacking, "", None
+    )
+
+
+def _hot_path_row(loaded: Loaded) -> GoalRow:
+    """Which results say what a path cost before and after it was made faster."""
+    found = []
+    for stem, result in loaded.results.items():
+        words = " ".join(f"{figure.group} {figure.name}" for figure in result.figures)
+        if all(re.search(rf"\b{word}\b", words) for word in ("before", "after")):
+            found.append(stem)
+    return GoalRow(
+        "a hot path made faster because of what a scenario showed",
+        "before and after in a result",
+        ", ".join(found),
+        True if found else None,
+        "",
+        found[0] if len(found) == 1 else None,
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.result import Figure, Result
 
 _PROGRAM_NAME = re.compile(r"[a-z0-9_]+")
 _LONGEST = 60
-"""Characters of a parameter that are shown; arbitrary, chosen for a line."""
+_MOST_SETTINGS = 16
+"""Characters and number of parameters that are shown; arbitrary, the file has all."""
 
 
 def number(value: float) -> str:
@@ -101,8 +102,18 @@ def runs(result: Result) -> str:
 
 def parameters(result: Result) -> str:
     """The settings that are one word or number each: `seed 0, base tiny`."""
-    return ", ".join(
-        f"{title_of(str(key))} {value}"
-        for key, value in result.parameters.items()
-        if isinstance(value, bool | int | float | str) and 0 < len(str(value)) <= _LONGEST
-    )
+    told = [
+        f"{title_of(key)} {value}"
+        for key, value in _leaves(result.parameters)
+        if isinstance(value, int | float | str) and 0 < len(str(value)) <= _LONGEST
+    ]
+    more = f" and {len(told) - _MOST_SETTINGS} more" if len(told) > _MOST_SETTINGS else ""
+    return ", ".join(told[:_MOST_SETTINGS]) + more
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value)
+        else:
+            yield str(key), value
