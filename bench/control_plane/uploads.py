@@ -43,8 +43,7 @@ def draw_weights(n: int, size_bytes: int) -> list[bytes]:
 async def upload_all(controller: RunningController, weights: list[bytes], *, width: int) -> Rate:
     """Push each as a new adapter's first version, `width` at a time, until all are acknowledged.
 
-    Raises:
-        httpx.HTTPStatusError: one was refused.
+    What is refused, because the registry is too busy, is sent again as any client would.
     """
     headers = {"Authorization": f"Bearer {ADMIN}"}
     mark = os.urandom(4).hex()
@@ -57,12 +56,16 @@ async def upload_all(controller: RunningController, weights: list[bytes], *, wid
                 ("adapter_model.safetensors", ("adapter_model.safetensors", content)),
             ]
             path = f"/v1/tenants/{TENANT}/adapters/a{mark}{number}/versions"
-            (await client.post(path, files=files)).raise_for_status()
+            while (answer := await client.post(path, files=files)).is_server_error:
+                await asyncio.sleep(0.5)
+            answer.raise_for_status()
 
     async with httpx.AsyncClient(
-        base_url=controller.url, headers=headers, timeout=60, trust_env=False
+        base_url=controller.url, headers=headers, timeout=180, trust_env=False
     ) as client:
-        answer = await client.post("/v1/tenants", json={"id": TENANT, "display_name": TENANT})
+        tenant = {"id": TENANT, "display_name": TENANT}
+        while (answer := await client.post("/v1/tenants", json=tenant)).is_server_error:
+            await asyncio.sleep(0.5)
         if answer.status_code != httpx.codes.CONFLICT:
             answer.raise_for_status()
         started = time.perf_counter()
