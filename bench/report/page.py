@@ -55,7 +55,7 @@ def render_page(loaded: Loaded, descriptions: Mapping[str, str], *, script: str)
         *more,
         element("footer", element("p", "Made by python -m bench.report.")),
     )
-    data = json.dumps(page.plots, allow_nan=False).replace("</", "<\\/")
+    data = json.dumps(page.plots, allow_nan=False).replace("<", "\\u003c")
     own = (_HERE / "page.js").read_text(encoding="utf-8")
     return (
         f'<!doctype html>\n<html lang="en">{_head()}<body>{body}\n'
