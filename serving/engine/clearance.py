@@ -24,7 +24,7 @@ class Clearance:
 
     def is_waiting(self, snapshot: FleetSnapshot | None) -> bool:
         """Whether the gate has to measure on this engine first; without a snapshot not known."""
-        return snapshot is not None and not (self._has_served or is_cleared(snapshot, self.kind))
+        return not (self._has_served or snapshot is None or is_cleared(snapshot, self.kind))
 
     def note_served(self) -> None:
         """It was ready for tenants."""

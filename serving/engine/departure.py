@@ -39,7 +39,9 @@ class Departure:
     @property
     def is_draining(self) -> bool:
         """Whether new requests are turned away."""
-        return self.stage is Stage.DRAINING
+        # Asked before every request: the clock is not read while nothing ends the engine's time.
+        admits_until = self._admits_until
+        return admits_until != math.inf and self._clock() >= admits_until
 
     @property
     def admits_for_seconds(self) -> float | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
+from serving.engine.resolution import REFUSED_FIELDS, refused_field
 from serving.engine.scope import RequestRefused
 
 _SHOWN_MODEL_CHARACTERS = 200
@@ -24,6 +26,19 @@ def unknown_model(model: str) -> RequestRefused:
 def bad_request(code: str, message: str, param: str) -> RequestRefused:
     """400: the request itself is wrong."""
     return RequestRefused(HTTPStatus.BAD_REQUEST, code, message, param=param)
+
+
+def require_allowed(fields: Mapping[str, object]) -> None:
+    """Let only bodies through that set none of `REFUSED_FIELDS`.
+
+    Raises:
+        RequestRefused: which one, and why.
+    """
+    field = refused_field(fields)
+    if field is not None:
+        raise bad_request(
+            "field_refused", f"`{field}` may not be set: {REFUSED_FIELDS[field]}.", field
+        )
 
 
 def unavailable(code: str, message: str) -> RequestRefused:

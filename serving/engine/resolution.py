@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from adapters.errors import NameError_
 from adapters.identity import parse_model_name
@@ -28,6 +29,10 @@ REFUSED_FIELDS = {
     "background": "responses are not stored",
 }
 """Body fields that a client may not set, and why."""
+_MAX_NAMES = 20_000
+"""Parsed names that are remembered; twice the adapters that a fleet was measured with."""
+
+_parse = lru_cache(maxsize=_MAX_NAMES)(parse_model_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ def _entry_of(table: Table, grant: KeyGrant, model: str) -> VersionEntry | None:
     if not is_gate and SCOPE_INFERENCE not in grant.scopes:
         return None
     try:
-        asked = parse_model_name(model)
+        asked = _parse(model)
     except NameError_:
         return None
     tenant = grant.tenant if asked.tenant is None else asked.tenant
@@ -170,6 +175,8 @@ def listing(table: Table, grant: KeyGrant) -> list[tuple[str, str | None]]:
 
 def refused_field(fields: Mapping[str, object]) -> str | None:
     """The first body field that a client may not set; null and false count as not set."""
+    if REFUSED_FIELDS.keys().isdisjoint(fields):
+        return None
     for name in fields:
         if name in REFUSED_FIELDS and fields[name] not in (None, False):
             return name

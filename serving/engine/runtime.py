@@ -34,7 +34,7 @@ from serving.engine.ports import (
     EngineUnavailable,
     LoadRefused,
 )
-from serving.engine.refusals import bad_request, unavailable, unknown_model
+from serving.engine.refusals import bad_request, require_allowed, unavailable, unknown_model
 from serving.engine.report import with_counts
 from serving.engine.residency import Residency
 from serving.engine.resolution import (
@@ -80,7 +80,7 @@ class EngineRuntime:
             raise SecretMissing
         secret = settings.cluster_secret
         self._settings, self._port = settings, port
-        self._pepper = derive_secret(secret, "key hash").encode()
+        self._key_hash = hmac.new(derive_secret(secret, "key hash").encode(), digestmod=sha256)
         self._gate_key_hash = self.hash_key(gate_key(secret))
         self._engine_token = engine_token(secret).encode()
         self.tracing = Tracing.of(settings)
@@ -186,44 +186,34 @@ class EngineRuntime:
             RequestRefused: the request must not be answered.
         """
         try:
-            await self._admit(scope, model, fields)
+            if scope.answer is not None:
+                if model != scope.asked_model:
+                    raise unknown_model(model or "")
+                return
+            require_allowed(fields)
+            answer = self._resolve(scope, model)
+            if isinstance(answer, Resolved):
+                asked_at = self._clock()
+                lease = self.admission.lease_resident(answer.entry.name)
+                if lease is None:
+                    lease = await self._bring_in(answer)
+                self._hold(scope, lease, asked_at)
         except RequestRefused as exc:
             self.count_rejection(exc.code)
             scope.retry_after_seconds = exc.retry_after_seconds
             raise
-
-    async def _admit(
-        self, scope: RequestScope, model: str | None, fields: Mapping[str, object]
-    ) -> None:
-        if scope.answer is not None:
-            if model != scope.asked_model:
-                raise unknown_model(model or "")
-            return
-        field = resolution.refused_field(fields)
-        if field is not None:
-            raise bad_request(
-                "field_refused",
-                f"`{field}` may not be set: {resolution.REFUSED_FIELDS[field]}.",
-                field,
-            )
-        answer = self._resolve(scope, model)
-        if isinstance(answer, Resolved):
-            await self._hold(scope, answer)
         scope.asked_model, scope.answer = model, answer
 
-    async def _hold(self, scope: RequestScope, answer: Resolved) -> None:
-        """Have the version in memory until the response has ended, and write both down."""
-        name, asked_at = answer.entry.name, self._clock()
-        lease = self.admission.lease_resident(name)
-        if lease is None:
-            lease = await self._bring_in(answer)
+    def _hold(self, scope: RequestScope, lease: Lease, asked_at: float) -> None:
+        """Keep the version in memory until the response has ended, and write both down."""
+        name = lease.name
         ended = self.tracing.begin(name, is_gate=scope.is_gate, usage=scope.usage.total)
 
         def release() -> None:
             ended()
             lease.release()
             if not scope.is_gate:
-                self._count_abort(name, scope, self._clock() - asked_at)
+                self._count_abort(name, scope, asked_at)
 
         scope.release = release
         if not scope.is_gate:
@@ -231,10 +221,11 @@ class EngineRuntime:
             self.metrics.waited_for_memory(name, self._clock() - asked_at)
             self.residency.asked(name)
 
-    def _count_abort(self, name: str, scope: RequestScope, seconds: float) -> None:
+    def _count_abort(self, name: str, scope: RequestScope, asked_at: float) -> None:
         """vLLM's statistics leave out what its client, or we, gave up before it had ended."""
         usage = scope.usage.aborted()
         if usage is not None:
+            seconds = self._clock() - asked_at
             ttft = math.nan if usage.ttft_seconds is None else usage.ttft_seconds
             tokens = (usage.prompt_tokens, usage.completion_tokens)
             self.metrics.finished(FinishedRequest(name, *tokens, ttft, seconds, "abort"))
@@ -279,7 +270,9 @@ class EngineRuntime:
 
     def hash_key(self, key: str) -> str:
         """As `serving.contract.hash_key`, with the derivation done once."""
-        return hmac.digest(self._pepper, key.encode(), sha256).hex()
+        keyed = self._key_hash.copy()
+        keyed.update(key.encode())
+        return keyed.hexdigest()
 
     def unix_seconds(self) -> float:
         """Wall clock, for the expiry of keys."""

@@ -7,7 +7,7 @@ vLLM's handlers find it there. One request is resolved once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from http import HTTPStatus
 from typing import Protocol
 
@@ -44,6 +44,7 @@ class RequestScope:
         "asked_model",
         "extra_headers",
         "grant",
+        "is_gate",
         "release",
         "retry_after_seconds",
         "usage",
@@ -51,6 +52,8 @@ class RequestScope:
 
     def __init__(self, grant: KeyGrant) -> None:
         self.grant = grant
+        self.is_gate = SCOPE_GATE in grant.scopes
+        """Whether the controller's gate asks."""
         self.asked_model: str | None = None
         self.answer: Resolved | BaseModel | None = None
         """What answers; None until admitted."""
@@ -60,11 +63,6 @@ class RequestScope:
         self.extra_headers: dict[bytes, str] = {}
         """For the answer."""
         self.usage = UsageMeter()
-
-    @property
-    def is_gate(self) -> bool:
-        """Whether the controller's gate asks."""
-        return SCOPE_GATE in self.grant.scopes
 
     def answering_name(self) -> str | None:
         """Name of the answering version, None for the base model.
@@ -166,7 +164,11 @@ def find_scope() -> RequestScope | None:
     return _scope.get(None)
 
 
-def enter(scope: RequestScope) -> Callable[[], None]:
-    """Make this the current scope; returns what ends it."""
-    token = _scope.set(scope)
-    return lambda: _scope.reset(token)
+def enter(scope: RequestScope) -> Token[RequestScope]:
+    """Make this the current scope until `leave` is called with what this returns."""
+    return _scope.set(scope)
+
+
+def leave(token: Token[RequestScope]) -> None:
+    """What was the current scope before is it again."""
+    _scope.reset(token)

@@ -6,7 +6,8 @@ reached. What the key may use is decided later, when vLLM looks the model up (`r
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Awaitable
+from functools import lru_cache
 from http import HTTPStatus
 
 from serving.contract import KeyGrant
@@ -19,7 +20,7 @@ from serving.engine.inner_routes import (
     answer_trace,
 )
 from serving.engine.resolution import SCOPE_GATE, SCOPES, BaseModel, Table
-from serving.engine.scope import Door, RequestRefused, RequestScope, current_scope, enter
+from serving.engine.scope import Door, RequestRefused, RequestScope, current_scope, enter, leave
 
 __all__ = ["RequestRefused", "TenancyMiddleware", "current_scope", "open_door"]
 
@@ -38,6 +39,8 @@ _STRIPPED = (
     b"x-amzn-",
 )
 """Prefixes of headers that vLLM would act on or log (ours has read the key already)."""
+_HEADER_NAMES = 1024
+"""Whose names are remembered; arbitrary. Clients choose them, so there is no end of them."""
 _PRIORITY = b"x-vllm-priority"
 """vLLM 0.32 reads a request's class here, before the body's (generate/base/serving.py)."""
 _TENANTS_IN_FLIGHT = b"x-loraplane-tenants-in-flight"
@@ -97,7 +100,8 @@ class TenancyMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._in_flight: Counter[str] = Counter()
+        self._in_flight: dict[str, int] = {}
+        """By tenant; who has none is left out."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse or pass on one connection."""
@@ -146,33 +150,34 @@ class TenancyMiddleware:
         elif scope["path"] == TRACE_PATH:
             await answer_trace(door, scope, send)
         else:
-            n_in_flight = self._in_flight.total()
+            n_in_flight = sum(self._in_flight.values())
             await answer_drain(door, scope, receive, send, n_in_flight=n_in_flight)
 
     def _check_limit(self, table: Table, grant: KeyGrant) -> None:
         limit = table.limits.get(grant.tenant)
-        if limit is not None and self._in_flight[grant.tenant] >= limit:
+        if limit is not None and self._in_flight.get(grant.tenant, 0) >= limit:
             raise _TOO_MANY
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, grant: KeyGrant) -> None:
         request = RequestScope(grant)
-        scope["headers"] = [
-            pair for pair in scope["headers"] if not pair[0].lower().startswith(_STRIPPED)
-        ]
+        scope["headers"] = [pair for pair in scope["headers"] if not _is_stripped(pair[0])]
         if request.is_gate:
             self._slow_down(scope, request)
         guard = _Guard(request, send, must_be_admitted=scope["path"] != _LISTED)
-        self._in_flight[grant.tenant] += 1
-        leave = enter(request)
+        tenant, in_flight = grant.tenant, self._in_flight
+        in_flight[tenant] = in_flight.get(tenant, 0) + 1
+        token = enter(request)
         try:
             await self._app(scope, receive, guard.send)
         finally:
-            leave()
+            leave(token)
             if request.release is not None:
                 request.release()
-            self._in_flight[grant.tenant] -= 1
-            if not self._in_flight[grant.tenant]:
-                del self._in_flight[grant.tenant]
+            n_left = in_flight[tenant] - 1
+            if n_left:
+                in_flight[tenant] = n_left
+            else:
+                del in_flight[tenant]
 
     def _slow_down(self, scope: Scope, request: RequestScope) -> None:
         """The gate waits behind tenants, and hears how many of their requests are in flight."""
@@ -193,22 +198,25 @@ class _Guard:
         self._must_be_admitted = must_be_admitted
         self._is_withheld = False
 
-    async def send(self, message: Message) -> None:
-        """Pass one message on."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass one message on; what is returned must be awaited, as with any `Send`."""
         if message["type"] == "http.response.start":
             request = self._request
             if self._must_be_admitted and request.answer is None and message["status"] < 400:
                 self._is_withheld = True
-                await refuse(self._send, _NOT_ADMITTED)
-                return
+                return refuse(self._send, _NOT_ADMITTED)
             if request.retry_after_seconds is not None:
                 _add_header(message, b"retry-after", str(request.retry_after_seconds))
             for name, value in request.extra_headers.items():
                 _add_header(message, name, value)
             if isinstance(request.answer, BaseModel) and request.answer.instead_of is not None:
                 _add_header(message, b"x-loraplane-fallback", request.answer.instead_of)
-        if not self._is_withheld:
-            await self._send(message)
+        # No coroutine of our own: a stream has one message for every token.
+        return _withhold() if self._is_withheld else self._send(message)
+
+
+async def _withhold() -> None:
+    """Send nothing."""
 
 
 def _add_header(message: Message, name: bytes, value: str) -> None:
@@ -235,11 +243,21 @@ def _authorise(door: Door | None, scope: Scope, path: str) -> tuple[Table, KeyGr
 
 def _bearer(scope: Scope, *, may_be_api_key: bool) -> str | None:
     """The one key of a request; None when there is none, or when there are several."""
-    found: list[str] = []
+    found: str | None = None
     for name, value in scope["headers"]:
         if name == b"authorization":
             kind, _, key = value.decode("latin-1").partition(" ")
-            found.append(key.strip() if kind.lower() == "bearer" else "")
+            key = key.strip() if kind.lower() == "bearer" else ""
         elif may_be_api_key and name == b"x-api-key":
-            found.append(value.decode("latin-1").strip())
-    return found[0] if len(set(found)) == 1 else None
+            key = value.decode("latin-1").strip()
+        else:
+            continue
+        if found is not None and key != found:
+            return None
+        found = key
+    return found
+
+
+@lru_cache(maxsize=_HEADER_NAMES)
+def _is_stripped(header: bytes) -> bool:
+    return header.lower().startswith(_STRIPPED)

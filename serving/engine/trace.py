@@ -65,6 +65,9 @@ class Usage:
         )
 
 
+_NO_USAGE = (0, 0, math.nan)
+
+
 class AccessTrace:
     """Appended to from one thread; `page` may be called from any other.
 
@@ -102,13 +105,13 @@ class AccessTrace:
     def admitted(self, name: str, *, at: float, is_gate: bool) -> int:
         """A request for `name` was let in; returns the event's position."""
         position = self._end
-        self._append(position, at, name, _GATE_BIT if is_gate else 0, Usage())
+        self._append(position, at, name, _GATE_BIT if is_gate else 0, _NO_USAGE)
         return position
 
     def finished(self, request: int, name: str, *, at: float, usage: Usage, is_gate: bool) -> None:
         """The request that was admitted at position `request` has ended."""
         flags = _FINISHED_BIT | (_GATE_BIT if is_gate else 0)
-        self._append(request, at, name, flags, usage)
+        self._append(request, at, name, flags, _packable(usage))
 
     def page(self, engine_id: str, *, after: int, limit: int) -> TracePage:
         """At most `limit` events from position `after` on, or from the oldest one that is left."""
@@ -144,20 +147,13 @@ class AccessTrace:
         os.close(self._lock)
         self._descriptor = -1
 
-    def _append(self, request: int, at: float, name: str, flags: int, usage: Usage) -> None:
+    def _append(
+        self, request: int, at: float, name: str, flags: int, usage: tuple[int, int, float]
+    ) -> None:
         position = self._end
-        ttft = math.nan if usage.ttft_seconds is None else usage.ttft_seconds
         try:
             number = self._names.number_of(name)
-            body = _BODY.pack(
-                position,
-                at,
-                position - request,
-                number | flags,
-                min(usage.prompt_tokens, _MOST),
-                min(usage.completion_tokens, _MOST),
-                ttft,
-            )
+            body = _BODY.pack(position, at, position - request, number | flags, *usage)
             record = body + _CHECK.pack(zlib.crc32(body))
             os.pwrite(self._descriptor, record, self._offset(position))
         except OSError as exc:
@@ -271,6 +267,11 @@ def _scan(path: Path, names: TraceNames, origin: int) -> _Found:
         first -= 1
         last_use.setdefault(words[slot], first)
     return _Found(n_records, first, end, last_use)
+
+
+def _packable(usage: Usage) -> tuple[int, int, float]:
+    ttft = math.nan if usage.ttft_seconds is None else usage.ttft_seconds
+    return min(usage.prompt_tokens, _MOST), min(usage.completion_tokens, _MOST), ttft
 
 
 def _unpack(record: bytes) -> Any:

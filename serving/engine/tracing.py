@@ -13,6 +13,7 @@ from serving.engine.trace import AccessTrace, TraceUnavailable, Usage
 from serving.settings import EngineSettings
 
 _log = structlog.get_logger(__name__)
+_NOTHING = Usage()
 
 
 class UsageMeter:
@@ -21,7 +22,7 @@ class UsageMeter:
     __slots__ = ("_ended", "_parts")
 
     def __init__(self) -> None:
-        self._ended = Usage()
+        self._ended = _NOTHING
         self._parts: dict[str, Callable[[], Usage]] = {}
 
     def open(self, part: str, read: Callable[[], Usage]) -> None:
@@ -32,14 +33,16 @@ class UsageMeter:
         """The engine is done with a part."""
         read = self._parts.pop(part, None)
         if read is not None:
-            self._ended += read()
+            self._ended = read() if self._ended is _NOTHING else self._ended + read()
 
     def aborted(self) -> Usage | None:
         """What the parts have taken that the engine did not end; None where it ended all."""
-        return sum((read() for read in self._parts.values()), Usage()) if self._parts else None
+        return sum((read() for read in self._parts.values()), _NOTHING) if self._parts else None
 
     def total(self) -> Usage:
         """What all parts have taken so far, those that were aborted included."""
+        if not self._parts:
+            return self._ended
         return sum((read() for read in self._parts.values()), self._ended)
 
 

@@ -1,0 +1,112 @@
+"""What the front door does to every request, against the plain definition of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.engine.departure import Departure
+from serving.engine.resolution import compile_table
+from serving.engine.scope import Door, current_scope
+from serving.engine.tenancy import TenancyMiddleware, open_door
+from tests.builders.snapshots import key, snapshot
+
+STRIPPED = (
+    b"authorization", b"x-api-key", b"x-vllm-priority", b"x-data-parallel-rank", b"x-session-id",
+    b"x-request-id", b"x-amzn-",
+)  # fmt: skip
+KNOWN = b"Bearer good"
+NAMES = st.sampled_from([*STRIPPED, b"X-Amzn-Trace", b"x-amzn-trace", b"accept", b"x-api", b"a"])
+VALUES = st.sampled_from([KNOWN, b"bearer  good ", b"Basic good", b"good", b"Bearer bad", b""])
+HEADERS = st.lists(st.tuples(NAMES | st.binary(min_size=1, max_size=4), VALUES), max_size=6)
+
+
+class _Door:
+    """Knows one key; hashes nothing."""
+
+    def __init__(self) -> None:
+        self.departure = Departure(lambda: 0.0)
+        self.waits_for_gate, self.gate_priority = False, 0
+        grant = key("good")
+        self.table = compile_table(snapshot(keys=(grant,)), gate_key_hash="gate")
+        self.table = type(self.table)(**{**_fields(self.table), "keys": {"good": grant}})
+        self.rejections: list[str] = []
+
+    def hash_key(self, text: str) -> str:
+        return text
+
+    def unix_seconds(self) -> float:
+        return 0.0
+
+    def count_rejection(self, reason: str) -> None:
+        self.rejections.append(reason)
+
+
+def _fields(table: Any) -> dict[str, Any]:
+    return {name: getattr(table, name) for name in table.__slots__}
+
+
+def _ask(headers: list[tuple[bytes, bytes]], path: str) -> tuple[int, list[tuple[bytes, bytes]]]:
+    """(status, headers that the application saw) of one request through the door."""
+    seen: list[tuple[bytes, bytes]] = []
+    statuses: list[int] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        assert current_scope().grant.tenant == "acme"
+        seen.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    scope = {"type": "http", "path": path, "method": "POST", "headers": headers}
+    open_door(cast("Door", _Door()))
+    try:
+        asyncio.run(TenancyMiddleware(app)(scope, receive, send))
+    finally:
+        open_door(None)
+    return statuses[0], seen
+
+
+def _the_one_key(headers: list[tuple[bytes, bytes]], *, may_be_api_key: bool) -> str | None:
+    """The plain definition: all keys that are named, if they are one and the same."""
+    keys = set()
+    for name, value in headers:
+        text = value.decode("latin-1")
+        if name == b"authorization":
+            kind, _, rest = text.partition(" ")
+            keys.add(rest.strip() if kind.lower() == "bearer" else "")
+        elif name == b"x-api-key" and may_be_api_key:
+            keys.add(text.strip())
+    return keys.pop() if len(keys) == 1 else None
+
+
+@given(HEADERS, st.sampled_from(["/v1/completions", "/v1/messages"]))
+def test_a_request_passes_with_one_known_key_and_without_the_headers_that_vllm_would_act_on(
+    headers: list[tuple[bytes, bytes]], path: str
+) -> None:
+    status, seen = _ask(headers, path)
+
+    if _the_one_key(headers, may_be_api_key=path == "/v1/messages") == "good":
+        assert status == 400  # The application's own.
+        assert seen == [pair for pair in headers if not pair[0].lower().startswith(STRIPPED)]
+    else:
+        assert (status, seen) == (401, [])
+
+
+def test_more_header_names_than_are_remembered_are_stripped_all_the_same() -> None:
+    many = [(b"x-amzn-%d" % number, b"") for number in range(2000)]
+
+    status, seen = _ask(
+        [*many, (b"authorization", KNOWN), (b"accept", b"*/*"), *many], "/v1/messages"
+    )
+
+    assert (status, seen) == (400, [(b"accept", b"*/*")])
