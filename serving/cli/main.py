@@ -17,6 +17,7 @@ from serving.cli import (
     policy,
     processes,
     push,
+    replay,
     suite,
     tenants,
     top,
@@ -47,6 +48,7 @@ _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
         versions.rollback,
         versions.retire,
     ),
+    "Tuning": (replay.replay,),
     "Fleet": (fleet.events, fleet.engines, fleet.clear, top.top),
 }
 for panel, verbs in _VERBS.items():

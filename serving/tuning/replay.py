@@ -18,13 +18,30 @@ from serving.tuning.load_shape import Shape
 from serving.tuning.measure import LoadResult
 from serving.tuning.replay_order import Chosen, Order
 from serving.tuning.replay_verdict import Judged, Rules, Runs, judge
-from serving.tuning.rig import running_engine
+from serving.tuning.rig import EngineFailed, running_engine
 from serving.tuning.round_values import values_of, warm_up_of
 from serving.tuning.slo import Slos
 
 CANDIDATE, CURRENT = "candidate", "current"
 Say = Callable[[str, float], None]
 """Gets what is going on, and the share of it that is done."""
+
+
+class SideFailed(Exception):
+    """One of the engines did not start; `side` says which, `hint` what to do."""
+
+    def __init__(self, side: str, failure: EngineFailed) -> None:
+        self.side, self.hint = side, failure.hint or f"Its log: {failure.log}"
+        cause = f": {failure.cause}" if failure.cause else "."
+        super().__init__(f"{failure.problem}{cause}")
+
+
+class EngineUnanswering(Exception):
+    """The engine that was to be asked answered none of the requests of the warm-up."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url, self.reason = url, reason
+        super().__init__(f"{url}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +103,28 @@ class Engines:
         """A warm engine of this side; where one alone fits, the other one ends first.
 
         Raises:
-            EngineFailed, ProfileInvalid, BaseModelError: it does not start.
+            SideFailed, EngineUnanswering: it does not start, or does not answer.
+            ProfileInvalid, BaseModelError: as `running_engine`.
         """
         if side.name not in self._running:
             if self._replay.order.order is Order.IN_TURN:
                 self.end()
             with ExitStack() as stack:
-                target = side.target or stack.enter_context(self._start(side))
-                warm_up = warm_up_of(self._replay.shape)
-                # Prompts of its own: they must not be in the prefix cache of a run.
-                self.offer(target, warm_up, seed=-1, stage=f"{side.name}: warm-up")
+                try:
+                    target = side.target or stack.enter_context(self._start(side))
+                except EngineFailed as exc:
+                    raise SideFailed(side.name, exc) from exc
+                self._warm_up(side, target)
                 self._running[side.name] = (target, stack.pop_all())
         return self._running[side.name][0]
+
+    def _warm_up(self, side: Side, target: Target) -> None:
+        # Prompts of its own: they must not be in the prefix cache of a run.
+        shape = warm_up_of(self._replay.shape)
+        result = self.offer(target, shape, seed=-1, stage=f"{side.name}: warm-up")
+        if not result.answered:
+            first = next((sample.error for sample in result.samples), None)
+            raise EngineUnanswering(target.url, first or "no request was answered")
 
     @contextmanager
     def _start(self, side: Side) -> Iterator[Target]:
@@ -135,7 +162,7 @@ def run_replay(replay: Replay, *, say: Say) -> Replayed:
     """Make runs until the verdict is PASS or FAIL, or there were `most_runs` of each side.
 
     Raises:
-        EngineFailed, ProfileInvalid, BaseModelError: an engine does not start.
+        SideFailed, EngineUnanswering, ProfileInvalid, BaseModelError: as `Engines.hold`.
     """
     found = Replayed(replay, {side.name: [] for side in replay.sides})
     engines = Engines(replay, say)

@@ -1,0 +1,242 @@
+"""`loraplane replay`: does a candidate serve a recorded window as it must? A deployment gate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from serving.cli import replay_options as given
+from serving.cli import views
+from serving.cli.errors import EngineSilent, Refused, Unavailable, UsageError_
+from serving.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from serving.engine.profile import EngineProfile
+    from serving.tuning.generator import Target
+    from serving.tuning.load_shape import Shape
+    from serving.tuning.replay import Replay, Replayed, Say
+    from serving.tuning.replay_order import Chosen
+    from serving.tuning.slo import Slos
+
+
+def replay(
+    window: given.Window,
+    profile: given.Candidate = None,
+    current: given.Current = None,
+    engine_url: given.EngineUrl = None,
+    adapter: given.EngineAdapters = None,
+    since: given.Since = None,
+    until: given.Until = None,
+    speed: given.Speed = 1.0,
+    slo: given.SloFile = None,
+    ttft_p99_ms: given.TtftP99 = None,
+    gap_p99_ms: given.GapP99 = None,
+    e2e_p99_ms: given.E2eP99 = None,
+    max_ttft_ratio: given.MaxTtft = None,
+    max_gap_ratio: given.MaxGap = None,
+    min_throughput_ratio: given.MinThroughput = None,
+    runs: given.NRuns = 3,
+    most_runs: given.MostRuns = None,
+    rank: given.Rank = 8,
+    seed: given.Seed = 0,
+    work: given.Work = Path("loraplane-replay"),
+    report: given.Report = None,
+    samples: given.Samples = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a window against a candidate profile; exit code 1 unless it passes all goals."""
+    from serving.tuning.replay import CANDIDATE, CURRENT, Replay, Side
+
+    if (profile is None) == (engine_url is None):
+        raise UsageError_(
+            "Which candidate?",
+            fix="Give --profile (LORAPLANE_PROFILE) or --engine-url, and not both.",
+        )
+    shape = _read_window(window, seed, since=since, until=until, speed=speed)
+    candidate, theirs = _read_profile(profile), _read_profile(current)
+    slos = _choose_goals(
+        shape, slo, has_current=current is not None,
+        limits={"ttft_p99": ttft_p99_ms, "gap_p99": gap_p99_ms, "e2e_p99": e2e_p99_ms},
+        ratios={
+            "ttft_p99": max_ttft_ratio, "gap_p99": max_gap_ratio,
+            "throughput": min_throughput_ratio,
+        },
+    )  # fmt: skip
+    target = None if engine_url is None else _target(engine_url, adapter or [])
+    for one in (candidate, theirs):
+        _check_length(one, shape)
+    planned = Replay(
+        shape=shape,
+        candidate=Side(CANDIDATE, candidate, target),
+        current=None if theirs is None else Side(CURRENT, theirs),
+        slos=slos,
+        order=_choose_order([one for one in (theirs, candidate) if one is not None]),
+        folder=work,
+        runs=runs,
+        most_runs=2 * runs if most_runs is None else most_runs,
+        rank=rank,
+        seed=seed,
+    )
+    found = _run(planned)
+    _show(found, report=report, samples=samples, as_json=as_json)
+
+
+def _read_window(
+    source: str, seed: int, *, since: str | None, until: str | None, speed: float
+) -> Shape:
+    from serving.tuning.recorded import TraceInvalid, parse_when, read_recording
+    from serving.tuning.shapes import ShapeInvalid, read_shape
+
+    try:
+        if source.endswith(".jsonl"):
+            first, last = (text and parse_when(text) for text in (since, until))
+            return read_recording(
+                [Path(source)], since=first or None, until=last or None, speed=speed
+            ).shape
+        shape = read_shape(source).draw(seed)
+    except (ShapeInvalid, TraceInvalid, ValueError) as exc:
+        raise UsageError_(str(exc), fix="docs/load.md has windows and their forms.") from exc
+    if since is not None or until is not None or speed != 1.0:
+        raise UsageError_("--since, --until and --speed are for a recorded trace (.jsonl).")
+    if not shape.arrivals:
+        raise UsageError_(f"The window {source} has no request.", fix="Draw a longer one.")
+    return shape
+
+
+def _choose_goals(shape: Shape, file: Path | None, **told: Any) -> Slos:
+    from serving.tuning.replay_goals import choose_goals
+    from serving.tuning.slo import SloInvalid, read_slos
+
+    try:
+        return choose_goals(shape, None if file is None else read_slos(file), **told)
+    except SloInvalid as exc:
+        raise UsageError_(str(exc), fix="docs/replay.md has all goals and their defaults.") from exc
+
+
+def _read_profile(file: Path | None) -> EngineProfile | None:
+    from serving.engine.profile import ProfileInvalid, read_profile
+    from serving.settings import EngineSettings
+
+    if file is None:
+        return None
+    try:
+        # The file alone: LORAPLANE_MODEL and others would win over both, and hide a difference.
+        return read_profile(EngineSettings(profile=file))
+    except ProfileInvalid as exc:
+        raise UsageError_(str(exc), fix="All fields: docs/settings.md.") from exc
+
+
+def _check_length(profile: EngineProfile | None, shape: Shape) -> None:
+    if profile is None or profile.max_model_len is None or shape.longest <= profile.max_model_len:
+        return
+    raise Refused(
+        f"The window's longest request has {shape.longest} tokens, and the profile's max_model_len "
+        f"is {profile.max_model_len}: it would be refused.",
+        fix="Raise max_model_len, or replay a window without such requests.",
+    )
+
+
+def _target(url: str, models: list[str]) -> Target:
+    from serving.tuning.generator import Model, Target, TargetInvalid
+
+    pairs = [text.partition("=") for text in models]
+    try:
+        return Target(url.rstrip("/"), tuple(Model(name, key or None) for name, _, key in pairs))
+    except TargetInvalid as exc:
+        raise UsageError_(str(exc), fix="Give --adapter NAME=KEY for each adapter.") from exc
+
+
+def _choose_order(profiles: list[EngineProfile]) -> Chosen:
+    from adapters.base_folder import find_base_folder
+    from adapters.base_model import read_base_model
+    from adapters.errors import BaseModelError
+    from serving.tuning.machine import accelerators
+    from serving.tuning.replay_order import (
+        Machine,
+        available_bytes,
+        choose_order,
+        weights_bytes_of,
+    )
+
+    sizes = []
+    try:
+        for profile in profiles:
+            folder = find_base_folder(profile.model)
+            sizes.append(weights_bytes_of(folder, read_base_model(folder), profile.dtype))
+    except BaseModelError as exc:
+        raise UsageError_(str(exc), fix="The profile's model is a folder or hub id.") from exc
+    return choose_order(profiles, sizes, Machine(available_bytes(), bool(accelerators())))
+
+
+def _run(planned: Replay) -> Replayed:
+    from serving.engine.profile import ProfileInvalid
+    from serving.tuning.generator import TargetInvalid
+    from serving.tuning.replay import CURRENT, EngineUnanswering, SideFailed, run_replay
+
+    try:
+        with _progress() as say:
+            return run_replay(planned, say=say)
+    except SideFailed as exc:
+        # A candidate that does not start is a candidate that fails; of the other one, nothing is
+        # known of the candidate.
+        kind = Unavailable if exc.side == CURRENT else Refused
+        raise kind(f"The {exc.side} engine does not run. {exc}", fix=exc.hint) from exc
+    except EngineUnanswering as exc:
+        raise EngineSilent(url=exc.url, reason=exc.reason) from exc
+    except (ProfileInvalid, TargetInvalid) as exc:
+        raise UsageError_(str(exc)) from exc
+
+
+@contextmanager
+def _progress() -> Iterator[Say]:
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        console=views.err,
+        transient=True,
+    )
+    with bars:
+        task = bars.add_task("", total=1.0)
+        yield lambda stage, share: bars.update(task, description=stage, completed=share)
+
+
+def _show(found: Replayed, *, report: Path | None, samples: Path | None, as_json: bool) -> None:
+    from adapters.parity.verdict import VerdictKind
+    from serving.tuning import replay_report as words
+
+    try:
+        if report is not None:
+            _write_page(found, report)
+        if samples is not None:
+            samples.write_text(json.dumps(words.result_json(found, has_samples=True)) + "\n")
+    except OSError as exc:
+        raise UsageError_(f"{exc.filename}: {exc.strerror}", fix="Name another place.") from exc
+    judged = words.judged_of(found)
+    if as_json:
+        views.print_json(words.result_json(found))
+    else:
+        views.print_table("Figures, median of the runs", words.FIGURE_COLUMNS,
+                          words.figure_rows(found))  # fmt: skip
+        views.print_table("Goals", words.COLUMNS, words.goal_rows(judged))
+        for line in words.sentences(found):
+            views.out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if judged.verdict is not VerdictKind.PASS:
+        raise typer.Exit(1)
+
+
+def _write_page(found: Replayed, path: Path) -> None:
+    from importlib.metadata import distribution
+
+    from serving.tuning.replay_page import page
+
+    script = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(found, plotly=script.read_text(encoding="utf-8")), encoding="utf-8")
