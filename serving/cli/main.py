@@ -14,6 +14,7 @@ from serving.cli import (
     capacity,
     drain,
     fleet,
+    load,
     policy,
     processes,
     push,
@@ -48,7 +49,7 @@ _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
         versions.rollback,
         versions.retire,
     ),
-    "Tuning": (replay.replay,),
+    "Tuning": (load.load, replay.replay),
     "Fleet": (fleet.events, fleet.engines, fleet.clear, top.top),
 }
 for panel, verbs in _VERBS.items():

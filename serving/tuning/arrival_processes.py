@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Protocol
 
@@ -24,6 +24,9 @@ class Process(Protocol):
     def rate(self) -> float:
         """Mean requests per second."""
 
+    def with_rate(self, rate: float) -> Process:
+        """The same form at another mean rate."""
+
     def times(self, draw: np.random.Generator) -> Iterator[float]:
         """The arrivals; the caller stops."""
 
@@ -33,6 +36,10 @@ class Poisson:
     """Requests that know nothing of each other: exponential gaps."""
 
     rate: float
+
+    def with_rate(self, rate: float) -> Poisson:
+        """See `Process`."""
+        return replace(self, rate=rate)
 
     def times(self, draw: np.random.Generator) -> Iterator[float]:
         """See `Process`."""
@@ -47,6 +54,10 @@ class Uniform:
     """One request every 1 / rate seconds, the first at 0; the same for every seed."""
 
     rate: float
+
+    def with_rate(self, rate: float) -> Uniform:
+        """See `Process`."""
+        return replace(self, rate=rate)
 
     def times(self, draw: np.random.Generator) -> Iterator[float]:
         """See `Process`."""
@@ -66,6 +77,10 @@ class Bursts:
         """Requests per second within a burst."""
         return self.rate * (self.on_seconds + self.off_seconds) / self.on_seconds
 
+    def with_rate(self, rate: float) -> Bursts:
+        """See `Process`."""
+        return replace(self, rate=rate)
+
     def times(self, draw: np.random.Generator) -> Iterator[float]:
         """See `Process`. The arrivals of a Poisson process that runs only while it is on."""
         for busy in Poisson(self.on_rate).times(draw):
@@ -84,6 +99,10 @@ class Diurnal:
     def rate_at(self, at: float) -> float:
         """Requests per second at that time."""
         return self.rate * (1 + self.swing * math.sin(2 * math.pi * at / self.period_seconds))
+
+    def with_rate(self, rate: float) -> Diurnal:
+        """See `Process`."""
+        return replace(self, rate=rate)
 
     def times(self, draw: np.random.Generator) -> Iterator[float]:
         """See `Process`."""

@@ -119,6 +119,7 @@ class _Load:
     seed: int
     started: float = 0.0
     n_sent: int = 0
+    n_failed: int = 0
     samples: list[Sample] = field(default_factory=list)
 
     async def run(self) -> LoadResult:
@@ -158,6 +159,7 @@ class _Load:
             error = f"no end after {self.target.timeout_seconds:g} s"
         except (httpx.HTTPError, OSError) as exc:
             error = f"{type(exc).__name__}: {exc}"
+        self.n_failed += error is not None
         self.samples.append(self.sample(arrival, sent_at, reader, status, error))
         self.tell()
 
@@ -189,11 +191,8 @@ class _Load:
 
     def tell(self) -> None:
         if self.on_progress is not None:
-            n_failed = sum(1 for sample in self.samples if not sample.is_answered)
-            n_requests = len(self.shape.arrivals)
-            self.on_progress(
-                Progress(self.now(), n_requests, self.n_sent, len(self.samples), n_failed)
-            )
+            n_requests, n_done = len(self.shape.arrivals), len(self.samples)
+            self.on_progress(Progress(self.now(), n_requests, self.n_sent, n_done, self.n_failed))
 
 
 def request_body(target: Target, arrival: Arrival, *, index: int, seed: int) -> bytes:

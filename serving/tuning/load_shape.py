@@ -7,7 +7,7 @@ name and reads them from YAML; `recorded` makes a shape from an engine's access 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 
 import numpy as np
@@ -111,6 +111,10 @@ class ShapeSpec:
     adapters: AdapterMix = AdapterMix()
     requests: int | None = None
     seconds: float | None = None
+
+    def with_rate(self, rate: float) -> ShapeSpec:
+        """The same at another mean rate, in requests per second."""
+        return replace(self, process=self.process.with_rate(rate))
 
     def draw(self, seed: int) -> Shape:
         """The requests, the same for the same seed.

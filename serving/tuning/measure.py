@@ -74,6 +74,11 @@ class LoadResult:
         return len(self.samples) - len(self.answered)
 
     @property
+    def failed_ratio(self) -> float:
+        """Failed requests over all; nan without any."""
+        return self.n_failed / len(self.samples) if self.samples else math.nan
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The classes that occur, sorted."""
         return tuple(sorted({sample.kind for sample in self.samples}))

@@ -57,6 +57,15 @@ class Recording:
     n_empty: int
     """Ended without a prompt or an answer of at least one token: refused or failed."""
 
+    @property
+    def name(self) -> str:
+        """The traces' names."""
+        return self.shape.name
+
+    def draw(self, seed: int) -> Shape:
+        """The shape, the same for every seed."""
+        return self.shape
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:

@@ -6,15 +6,23 @@ Everything that a reader of shapes needs can be imported from here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
 from serving.tuning.arrival_processes import Bursts, Diurnal, Poisson, Process, Uniform
 from serving.tuning.lengths import Between, Fixed, Length, Lognormal
 from serving.tuning.load_shape import AdapterMix, Arrival, RequestClass, Shape, ShapeSpec
+from serving.tuning.recorded import (
+    LONG_FROM,
+    Recording,
+    TraceInvalid,
+    parse_when,
+    read_recording,
+)
 from serving.tuning.strict_fields import FieldInvalid, Fields, nearest
 
 __all__ = [
@@ -22,6 +30,7 @@ __all__ = [
     "Arrival",
     "Shape",
     "ShapeInvalid",
+    "ShapeSource",
     "ShapeSpec",
     "parse_shape",
     "read_shape",
@@ -74,27 +83,75 @@ _PROCESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """By name, the fields that each has besides `rate`."""
 
 
-def read_shape(source: str) -> ShapeSpec:
-    """A built-in shape by its name, or the shape of a YAML file (.yaml, .yml, .json).
+class ShapeSource(Protocol):
+    """What gives a shape: a `ShapeSpec`, or a `Recording`, which is the same for every seed."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    def draw(self, seed: int) -> Shape:
+        """The requests, the same for the same seed."""
+
+
+def read_shape(source: str) -> ShapeSource:
+    """A built-in shape by its name; one of a YAML or JSON file; or a recorded trace (.jsonl).
 
     Raises:
-        ShapeInvalid: neither; the file cannot be read; or what it says cannot be used.
+        ShapeInvalid: none of them; a file cannot be read; or what it says cannot be used.
     """
     if source in BUILT_IN:
         return BUILT_IN[source]
     path = Path(source)
+    if path.suffix == ".jsonl":
+        return _read_traces([path])
     if path.suffix not in {".yaml", ".yml", ".json"}:
-        names = ", ".join(BUILT_IN)
-        raise ShapeInvalid(
-            source, f"is neither a YAML file nor one of {names}{nearest(source, BUILT_IN)}"
-        )
+        known = f"nor one of {', '.join(BUILT_IN)}{nearest(source, BUILT_IN)}"
+        raise ShapeInvalid(source, f"is neither a file (.yaml, .json, .jsonl) {known}")
     try:
         loaded = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeError, yaml.YAMLError) as exc:
+    except OSError as exc:
+        raise ShapeInvalid(str(path), str(exc.strerror or exc)) from exc
+    except (UnicodeError, yaml.YAMLError) as exc:
         raise ShapeInvalid(str(path), str(exc)) from exc
-    if isinstance(loaded, dict):
-        loaded.setdefault("name", path.stem)
-    return parse_shape(loaded)
+    if not isinstance(loaded, dict):
+        raise ShapeInvalid(str(path), "is not a mapping of fields to values")
+    if "recorded" in loaded:
+        return _parse_recorded(loaded, folder=path.parent)
+    return parse_shape({"name": path.stem, **loaded})
+
+
+def _parse_recorded(values: Mapping[str, Any], *, folder: Path) -> Recording:
+    try:
+        section = Fields(values, known=("recorded",)).value("recorded")
+        known = ("files", "from", "to", "speed", "long_from")
+        fields = Fields(section, known=known, path="recorded")
+        paths = [folder / name for name in fields.texts("files")]
+        since, until = (_moment(fields, name) for name in ("from", "to"))
+        speed = fields.number("speed", 1.0, above=0)
+        long_from = fields.whole("long_from", LONG_FROM)
+    except FieldInvalid as exc:
+        raise ShapeInvalid(exc.field, exc.problem) from exc
+    return _read_traces(paths, since=since, until=until, speed=speed, long_from=long_from)
+
+
+def _moment(fields: Fields, name: str) -> float | None:
+    if name not in fields:
+        return None
+    value = fields.value(name)
+    try:
+        # YAML itself makes a datetime of an ISO time.
+        return parse_when(value.isoformat() if isinstance(value, date) else str(value))
+    except ValueError as exc:
+        problem = f"{value!r} is neither Unix seconds nor a time as 2026-01-31T10:00Z"
+        raise FieldInvalid(fields.path_of(name), problem) from exc
+
+
+def _read_traces(paths: list[Path], **choices: Any) -> Recording:
+    try:
+        return read_recording(paths, **choices)
+    except TraceInvalid as exc:
+        raise ShapeInvalid(exc.source, exc.problem) from exc
 
 
 def parse_shape(values: Mapping[str, Any]) -> ShapeSpec:

@@ -56,6 +56,17 @@ class Fields:
             raise FieldInvalid(self.path_of(name), f"{value!r} is not a text")
         return value
 
+    def texts(self, name: str) -> list[str]:
+        """A list of at least one text."""
+        value = self.value(name)
+        if (
+            not isinstance(value, list)
+            or not value
+            or not all(isinstance(one, str) for one in value)
+        ):
+            raise FieldInvalid(self.path_of(name), f"{value!r} is not a list of texts")
+        return value
+
     def one_of(self, name: str, choices: Iterable[str]) -> str:
         """One of the given words."""
         choices = tuple(choices)
