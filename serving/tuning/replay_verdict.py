@@ -173,7 +173,10 @@ def _undefined(slo: Slo, runs: Runs) -> str:
     if slo.is_relative and runs.current is None:
         return "there is no current one to compare with: name it"
     if slo.metric.startswith("gap"):
-        return "a run has no gap between tokens: use a window whose answers have two tokens or more"
+        return (
+            "a run has no gap between tokens, or its tokens all came at once: use a window with "
+            "longer answers"
+        )
     return "it is not defined in a run: nothing of this class was answered, or it took no time"
 
 

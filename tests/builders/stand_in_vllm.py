@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _ENTRY = """
-import json, os, subprocess, sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import json, os, subprocess, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 DIES_WITH, IS_NEVER_READY = {dies_with!r}, {is_never_ready!r}
 if DIES_WITH:
@@ -20,11 +20,26 @@ class Handler(BaseHTTPRequestHandler):
         seen = {{k: v for k, v in os.environ.items() if k.startswith("LORAPLANE_")}}
         self.wfile.write(json.dumps(seen).encode())
 
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for _ in range(asked["max_tokens"]):
+            self.say({{"choices": [{{"text": "word ", "finish_reason": None}}]}})
+            time.sleep(0.002)  # So that tokens come one by one.
+        usage = {{"prompt_tokens": len(asked["prompt"]), "completion_tokens": asked["max_tokens"]}}
+        self.say({{"choices": [{{"text": "", "finish_reason": "length"}}], "usage": usage}})
+        self.wfile.write(b"data: [DONE]\\n\\n")
+
+    def say(self, chunk):
+        self.wfile.write(f"data: {{json.dumps(chunk)}}\\n\\n".encode())
+
     def log_message(self, *words):
         pass
 
 port = int(sys.argv[sys.argv.index("--port") + 1])
-HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
 

@@ -1,0 +1,163 @@
+"""`loraplane replay` as a gate: real processes, with a small server in vLLM's place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serving.cli.main import main
+from tests.builders.base_folders import write_base_folder
+from tests.builders.stand_in_vllm import write_stand_in
+
+WINDOW = {
+    "arrivals": {"process": "uniform", "rate": 100},
+    "classes": [
+        {"kind": "short", "prompt": 5, "output": 4},
+        {"kind": "long", "prompt": 50, "output": 4, "every": 3},
+    ],
+    "adapters": {"number": 2},
+    "requests": 6,
+}
+EASY = ("--gap-p99-ms", "60000", "--ttft-p99-ms", "short=60000")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a window and a profile, in which engines are small servers."""
+    for name, value in write_stand_in(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "window.yaml").write_text(yaml.safe_dump(WINDOW))
+    write_profile(tmp_path / "profile.yaml", tmp_path)
+    return tmp_path
+
+
+def write_profile(path: Path, folder: Path, **fields: Any) -> None:
+    model = folder / "model"
+    if not model.exists():
+        write_base_folder(model)
+    path.write_text(
+        yaml.safe_dump({"model": str(model), "max_rank": 8, "kv_cache_gib": 1, **fields})
+    )
+
+
+def replay(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", *arguments])
+    return int(ended.value.code or 0)
+
+
+def test_a_candidate_that_keeps_all_goals_passes_and_leaves_a_report(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = replay(
+        "window.yaml", "--profile", "profile.yaml", *EASY, "--runs", "2", "--json",
+        "--report", "out/report.html", "--samples", "samples.json",
+    )  # fmt: skip
+
+    shown = json.loads(capsys.readouterr().out)
+    page = (place / "out" / "report.html").read_text()
+    assert code == 0
+    assert shown["verdict"] == "PASS"
+    assert {goal["verdict"] for goal in shown["goals"]} == {"PASS"}
+    assert (shown["n_runs"], shown["n_requests"], shown["n_failed"]) == (2, 12, 0)
+    assert shown["order"]["is"] == "alone"
+    assert "Time to first token, short requests" in page
+    assert len(json.loads((place / "samples.json").read_text())["samples"]["candidate"]) == 2
+
+
+def test_a_candidate_that_breaks_a_goal_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goal = ("--ttft-p99-ms", "long=0.0001", "--runs", "2")
+
+    code = replay("window.yaml", "--profile", "profile.yaml", *goal)
+
+    assert code == 1
+    assert "FAIL: 1 goals after 2 runs of each." in capsys.readouterr().out
+
+
+def test_a_comparison_that_chance_could_turn_is_refused_with_its_reason(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_profile(place / "current.yaml", place)
+
+    code = replay(
+        "window.yaml", "--profile", "profile.yaml", "--current", "current.yaml", "--json",
+        "--runs", "2", "--most-runs", "2", "--max-ttft-ratio", "1e9", "--max-gap-ratio", "1e9",
+        "--min-throughput-ratio", "1",
+    )  # fmt: skip
+
+    shown = json.loads(capsys.readouterr().out)
+    verdicts = {goal["metric"]: goal["verdict"] for goal in shown["goals"]}
+    assert verdicts.pop("throughput") != "PASS" or code == 0
+    assert verdicts == {"ttft_p99": "PASS", "gap_p99": "PASS"}
+    assert len(shown["figures"]["current"]["short"]) == 2
+
+
+def test_a_candidate_that_does_not_start_is_refused_with_what_its_log_says(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = place / "broken"
+    broken.mkdir()
+    says = "torch.OutOfMemoryError: CUDA out of memory"
+    monkeypatch.setenv("PYTHONPATH", write_stand_in(broken, dies_with=says)["PYTHONPATH"])
+
+    code = replay("window.yaml", "--profile", "profile.yaml", *EASY)
+
+    told = " ".join(capsys.readouterr().err.split())
+    assert code == 1
+    assert "OutOfMemoryError: CUDA out of memory" in told
+    assert "fewer slots" in told
+
+
+def test_a_window_that_the_candidate_cannot_hold_is_refused_before_anything_starts(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_profile(place / "small.yaml", place, max_model_len=16)
+
+    code = replay("window.yaml", "--profile", "small.yaml", *EASY)
+
+    assert code == 1
+    assert "max_model_len" in capsys.readouterr().err
+    assert not (place / "loraplane-replay").exists()
+
+
+def test_an_engine_that_does_not_answer_is_unreachable(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = replay(
+        "window.yaml", "--engine-url", "http://127.0.0.1:9", *EASY,
+        "--adapter", "a=k", "--adapter", "b=k",
+    )  # fmt: skip
+
+    assert code == 3
+    assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["window.yaml"], "Give --profile"),
+        (["window.yaml", "--profile", "p.yaml", "--engine-url", "http://x"], "not both"),
+        (["windo", "--profile", "profile.yaml"], "neither a file"),
+        (["absent.jsonl", "--profile", "profile.yaml"], "absent.jsonl"),
+        (["window.yaml", "--profile", "profile.yaml", "--speed", "2"], "recorded trace"),
+        (["window.yaml", "--profile", "absent.yaml"], "absent.yaml"),
+        (["window.yaml", "--profile", "profile.yaml", "--gap-p99-ms", "fast"], "MILLISECONDS"),
+        (["window.yaml", "--profile", "profile.yaml", "--gap-p99-ms", "batch=5"], "has long"),
+        (["window.yaml", "--profile", "profile.yaml", "--max-gap-ratio", "2"], "name one"),
+        (["window.yaml", "--engine-url", "http://127.0.0.1:9"], "--adapter"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error_that_names_the_fix(
+    place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    code = replay(*arguments)
+
+    assert code == 2
+    assert said in " ".join(capsys.readouterr().err.split())
