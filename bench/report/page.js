@@ -59,13 +59,14 @@
       ];
     });
     const xs = [...new Set(plot.series.flatMap((series) => series.marks.map((mark) => mark.x)))];
-    const names = plot.series.map((series) => series.name);
+    const names = [...new Set(plot.series.map((series) => series.figure))];
     for (const level of plot.levels) {
-      const ink = seriesColour(names.indexOf(level.name));
+      const ink = seriesColour(plot.series.findIndex((series) => series.figure === level.figure));
       data.push({
         x: [Math.min(...xs), Math.max(...xs)], y: [level.value, level.value], mode: "lines",
-        name: names.length > 1 ? `${level.label}: ${level.name}` : level.label,
-        line: { width: 1.5, dash: "dot", color: ink }, hovertemplate: `${level.label}<extra></extra>`,
+        name: names.length > 1 ? `${level.label}: ${level.figure}` : level.label,
+        line: { width: 1.5, dash: "dot", color: ink },
+        hovertemplate: `${level.label}: ${level.shown}<extra></extra>`,
       });
     }
     const ys = [...allRuns(plot), ...plot.levels.map((level) => level.value)];

@@ -47,64 +47,73 @@ def _pictures(figures: Sequence[Figure]) -> Iterable[dict[str, Any]]:
     for begin in range(0, len(names), _MOST_SERIES):
         some = names[begin : begin + _MOST_SERIES]
         part = [figure for figure in figures if figure.name in some]
-        numbered = _by_words(part)
-        if numbered:
-            beside = [figure for figure in part if counted(figure.group) is None]
-            for words, grown in numbered.items():
-                yield _growth(words, grown, beside)
-        else:
+        lines = _lines(part)
+        if not lines:
             yield _ranges([_series(name, *_labelled(part, name)) for name in some], part)
+            continue
+        beside = [figure for figure in part if counted(figure.group) is None]
+        # All in one picture, or one for each suffix where that would be crowded.
+        suffixes = list(dict.fromkeys(suffix for _, suffix in lines))
+        apart = suffixes if len(lines) > _MOST_SERIES else [None]
+        for one in apart:
+            own = {key: found for key, found in lines.items() if one in (None, key[1])}
+            yield _growth(own, beside, suffix=one)
 
 
-def counted(text: str) -> tuple[float, str] | None:
-    """`1,000 adapters` is 1000 of adapters; None where a name does not begin with a number."""
+def counted(text: str) -> tuple[float, str, str] | None:
+    """`1,000 adapters, Zipf` is (1000, "adapters", "Zipf"); None where it begins otherwise."""
     found = _NUMBER.fullmatch(text.strip())
     if not found:
         return None
+    noun, _, suffix = found[2].partition(", ")
     # "1 adapter" and "4 adapters" are points of one line.
-    noun, _, rest = found[2].partition(" ")
-    noun = re.sub(r"s?(,?)$", r"s\1", noun, count=1)
-    return float(found[1].replace(",", "")), f"{noun} {rest}".strip()
+    first, space, rest = noun.partition(" ")
+    return float(found[1].replace(",", "")), first.rstrip("s") + "s" + space + rest, suffix
 
 
-def _by_words(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
-    """Figures by what their groups count; none where that makes no lines worth drawing."""
-    kept: dict[str, list[Figure]] = {}
-    numbers: dict[str, set[float]] = {}
-    n_beside = 0
+def _lines(figures: Sequence[Figure]) -> dict[tuple[str, str], list[Figure]]:
+    """Figures by (name, suffix), each a line over one noun; none where that is no picture."""
+    lines: dict[tuple[str, str], list[Figure]] = {}
+    nouns, numbers, n_beside = set(), set(), 0
     for figure in figures:
         found = counted(figure.group)
         if found is None:
             n_beside += 1
             continue
-        kept.setdefault(found[1], []).append(figure)
-        numbers.setdefault(found[1], set()).add(found[0])
-    n_names = len({figure.name for figure in figures})
-    is_line = all(len(each) >= _FEWEST for each in numbers.values())
-    return kept if kept and is_line and n_beside <= 2 * n_names else {}
+        number, noun, suffix = found
+        nouns.add(noun)
+        numbers.add(number)
+        lines.setdefault((figure.name, suffix), []).append(figure)
+    n_names = len({name for name, _ in lines})
+    is_picture = len(nouns) == 1 and len(numbers) >= _FEWEST and n_beside <= 2 * n_names
+    return lines if is_picture else {}
 
 
-def _growth(words: str, figures: Sequence[Figure], beside: Sequence[Figure]) -> dict[str, Any]:
-    names = list(dict.fromkeys(figure.name for figure in figures))
-    numbers = {figure.group: counted(figure.group) or (0.0, "") for figure in figures}
+def _growth(
+    lines: dict[tuple[str, str], list[Figure]], beside: Sequence[Figure], *, suffix: str | None
+) -> dict[str, Any]:
+    """`suffix`: the one that all lines have, which the axis then names."""
+    figures = [figure for line in lines.values() for figure in line]
+    places = {figure.group: counted(figure.group) or (0.0, "", "") for figure in figures}
+    names = {name for name, _ in lines}
     series = []
-    for name in names:
-        own = sorted(
-            (figure for figure in figures if figure.name == name),
-            key=lambda figure: numbers[figure.group][0],
-        )
-        marks = [{"x": numbers[figure.group][0], **_mark(figure, figure.group)} for figure in own]
-        series.append({"name": title_of(name), "marks": marks})
+    for (name, own), line in lines.items():
+        ordered = sorted(line, key=lambda figure: places[figure.group][0])
+        marks = [{"x": places[f.group][0], **_mark(f, f.group)} for f in ordered]
+        words = [title_of(name) if len(names) > 1 or not own else "", own if suffix is None else ""]
+        title = ", ".join(filter(None, words)) or title_of(name)
+        series.append({"name": title, "figure": name, "marks": marks})
     levels = [
-        {"name": title_of(f.name), "label": title_of(f.group), "value": f.median}
+        {"figure": f.name, "label": title_of(f.group), "value": f.median, "shown": spread(f)}
         for f in beside
         if f.name in names
     ]
+    noun = next(iter(places.values()))[1]
     return {
         "kind": "growth",
         **_titles([*figures, *beside]),
-        "along": words,
-        "log_x": is_wide([x for x, _ in numbers.values()]),
+        "along": ", ".join(filter(None, (noun, suffix))),
+        "log_x": is_wide([number for number, _, _ in places.values()]),
         "log_y": is_wide(_values(figures)),
         "series": series,
         "levels": levels,

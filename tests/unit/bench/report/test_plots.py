@@ -25,9 +25,9 @@ def figures(name: str, unit: str, **values: float) -> list[Figure]:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("1,000 adapters", (1000.0, "adapters")),
-        ("1 adapter", (1.0, "adapters")),
-        ("100 adapters, zipf", (100.0, "adapters, zipf")),
+        ("1,000 adapters", (1000.0, "adapters", "")),
+        ("1 adapter", (1.0, "adapters", "")),
+        ("100 adapters, zipf", (100.0, "adapters", "zipf")),
         ("base model", None),
         ("8", None),
     ],
@@ -50,8 +50,31 @@ def test_counts_are_drawn_as_a_line_in_their_order_and_what_is_none_as_a_level()
         "growth", "adapters", "throughput, tokens/s",
     )  # fmt: skip
     assert [(mark["x"], mark["median"]) for mark in line["marks"]] == [(1, 90), (8, 80), (64, 50)]
-    assert plot["levels"] == [{"name": "throughput", "label": "base model", "value": 99.0}]
+    (level,) = plot["levels"]
+    assert (level["label"], level["value"]) == ("base model", 99.0)
     assert (plot["log_x"], plot["log_y"]) == (True, False)
+
+
+def test_what_follows_a_count_is_a_line_of_its_own() -> None:
+    groups = ("1 adapter", "8 adapters", "40 adapters", "40 adapters, one at a time")
+    rows = [Figure("throughput", "tokens/s", (1.0,), "higher", group) for group in groups]
+
+    (plot,) = plots_of(rows)
+
+    assert [each["name"] for each in plot["series"]] == ["throughput", "one at a time"]
+    assert [len(each["marks"]) for each in plot["series"]] == [3, 1]
+
+
+def test_many_lines_are_a_picture_for_each_of_what_follows() -> None:
+    rows = [
+        Figure(name, "us", (1.0,), "lower", f"{n} adapters, {how}")
+        for name in "abcd" for n in (1, 10, 100) for how in ("uniform", "zipf")
+    ]  # fmt: skip
+
+    uniform, zipf = plots_of(rows)
+
+    assert (uniform["along"], zipf["along"]) == ("adapters, uniform", "adapters, zipf")
+    assert [each["name"] for each in zipf["series"]] == ["a", "b", "c", "d"]
 
 
 def test_figures_of_one_unit_are_series_of_one_picture() -> None:

@@ -126,7 +126,7 @@ def test_every_promised_goal_is_a_row_also_without_a_result() -> None:
 
 
 def test_a_goal_of_a_result_stands_in_the_place_of_what_was_promised() -> None:
-    reached = Goal("Promotion to the last of 100 agents, p99", "under 1 s", "0.4 s", True)
+    reached = Goal("Promotion reaches 100 agents", "under 1 s", "0.4 s", True)
     further = Goal("database growth", "under 1 MB", "2 MB", False)
     scale = result(goals=(further, reached), scenario="control_plane_scale")
 
