@@ -20,6 +20,7 @@ from typing import Any
 
 from bench.fixtures.cache import cache_key, cached
 from bench.null_upstream import FOLDER_VARIABLE, KEY, MODEL
+from bench.overhead_figures import ENVOY, PROXY
 from bench.server import free_port, running_server
 from serving.tuning.rig import OnStage
 
@@ -91,7 +92,7 @@ def envoy(
     ]
     log = folder / "envoy.log"
     with running_server(command, os.environ, url=url, log=log, on_stage=on_stage):
-        yield Door("Envoy", url)
+        yield Door(ENVOY, url)
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def litellm(
         command, litellm_environment(folder), url=url, ready="/health/liveliness", log=log,
         on_stage=on_stage,
     ):  # fmt: skip
-        yield Door("LiteLLM", url, key)
+        yield Door(PROXY, url, key)
 
 
 def litellm_environment(folder: Path) -> dict[str, str]:

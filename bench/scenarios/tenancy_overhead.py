@@ -1,208 +1,207 @@
-"""What does tenancy cost a request? Inside the engine process, and seen by a client.
+"""What does tenancy cost a request: inside the engine process, and beside LiteLLM and Envoy?
 
-Two real servers on the tiny base, alive at the same time: vLLM alone with one static adapter, and
-ours. Blocks of requests of one token alternate between them, one at a time over one connection, so
-that the machine's moods hit both. In our process, timers stand around the middleware and `admit`.
+Two parts. First two real servers on the tiny base, vLLM alone and ours, alive at the same time,
+asked in turn for one token: by one client, with timers in both processes around our middleware and
+around the five functions of vLLM that we hook (`bench.asgi_timing`), then by eight. What tenancy
+adds in process is ours minus vLLM alone, over the same functions. Then an upstream that answers at
+once: asked directly, behind our middleware with a real runtime, through Envoy, and through
+LiteLLM's proxy, in blocks in turn. `--before REVISION` measures ours of that revision as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
-
-from bench.fixtures.adapters import make_random_adapters
+from bench.figure_table import Say, print_figures, progress_line
 from bench.fixtures.base_model import tiny_base
-from serving.contract import (
-    AliasEntry,
-    ArtifactFile,
-    FleetSnapshot,
-    KeyGrant,
-    Role,
-    VersionEntry,
-    encode,
-    hash_key,
+from bench.gateways import ENVOY_WORKERS, LITELLM, Door, envoy, litellm, null_upstream
+from bench.http_load import Loaded, LoadFailed, Request, client_name, offer
+from bench.null_upstream import PATH
+from bench.overhead_figures import (
+    ALONE,
+    DIRECT,
+    MIDDLEWARE,
+    ONE,
+    added_figures,
+    client_figures,
+    goals_of,
+    in_process,
+    ratio_figures,
+    summary,
 )
-from serving.engine.launch import prepare_launch
-from serving.settings import EngineSettings
+from bench.result import Figure, Goal, write_result
+from bench.vllm_pair import Side, running_sides
+from serving.engine.profile import EngineProfile, parse_profile
 
-_SECRET, _KEY, _OURS, _BARE = "bench-secret", "lp_" + "b" * 43, 8595, 8596
-_SHIM = "bench.scenarios.asgi_timing"
-_BLOCK = 100
-
-
-def _snapshot(adapter: Path, store: Path) -> FleetSnapshot:
-    import asyncio
-
-    from adapters.manifest import manifest_of_folder
-    from adapters.store import ArtifactStore
-
-    url = f"file://{store}"
-    manifest = manifest_of_folder(adapter)
-    asyncio.run(ArtifactStore.from_url(url).put(manifest, adapter))
-    files = [ArtifactFile(f.name, f.sha256, f.size_bytes) for f in manifest.files]
-    entry = VersionEntry(
-        "bench/support@1", "bench", "support", 1, manifest.digest, files, 8, Role.SERVING
-    )
-    grant = KeyGrant("k", hash_key(_KEY, cluster_secret=_SECRET), "bench", ["inference"])
-    return FleetSnapshot(1, "base", url, [entry], [AliasEntry("bench", "support", 1)], [grant])
+QUESTION = "What does tenancy cost a request, in process and beside LiteLLM and Envoy?"
+_MANY, _ENGINE_MANY = 16, 8
+_BLOCKS = 3
+"""Of each variant in a run, in turn; a run's figure is the median of its blocks'."""
+_PROFILE = {
+    "gpu_slots": 2, "cpu_slots": 8, "max_rank": 8, "dtype": "float32", "max_model_len": 512,
+    "max_num_batched_tokens": 256, "enforce_eager": True, "kv_cache_gib": 1,
+    "long_prefill_token_threshold": 64,
+}  # fmt: skip
+Offer = Callable[[Request, int, float], Loaded]
 
 
-def _ours(base: Path, adapter: Path, folder: Path) -> tuple[list[str], dict[str, str]]:
-    engine_dir = folder / "engine"
-    engine_dir.mkdir()
-    (engine_dir / "snapshot.json").write_bytes(encode(_snapshot(adapter, folder / "store")))
-    profile = folder / "profile.yaml"
-    profile.write_text(json.dumps(_profile(base)))
-    settings = EngineSettings(
-        engine_dir=engine_dir,
-        cluster_secret=_SECRET,
-        engine_port=_OURS,
-        controller_url=None,
-        profile=profile,
-    )
-    launch = prepare_launch(settings, os.environ)
-    place = launch.command.index("--middleware")
-    command = launch.command[:]
-    command[place + 2 : place + 2] = ["--middleware", f"{_SHIM}.Outer"]
-    command[place:place] = ["--middleware", f"{_SHIM}.Inner"]
-    return command, {**launch.environment, "LORAPLANE_BENCH_TIMES": str(folder / "times.jsonl")}
+def measure_blocks(
+    requests: Mapping[str, Request], run: int, ask: Offer, *, many: int, seconds: float
+) -> list[dict[str, Any]]:
+    """A run: every variant in turn with one connection, `_BLOCKS` times, then with `many` once.
+
+    Each block starts one variant further on, so that none is always first.
+    """
+    names, rows = list(requests), []
+    for block in range(_BLOCKS + 1):
+        connections = ONE if block < _BLOCKS else many
+        shift = (run + block) % len(names)
+        for name in names[shift:] + names[:shift]:
+            started = time.time()
+            loaded = ask(requests[name], connections, seconds)
+            rows.append(
+                {
+                    "run": run,
+                    "name": name,
+                    "connections": connections,
+                    "p50_us": round(loaded.p50_us, 1),
+                    "p99_us": round(loaded.p99_us, 1),
+                    "per_second": round(loaded.requests_per_second, 2),
+                    "n": loaded.n_requests,
+                    "from": round(started, 3),
+                    "to": round(time.time(), 3),
+                }
+            )
+    return rows
 
 
-def _profile(base: Path) -> dict[str, Any]:
-    return {
-        "model": str(base), "gpu_slots": 2, "cpu_slots": 8, "max_rank": 8, "dtype": "float32",
-        "max_model_len": 512, "max_num_batched_tokens": 256, "enforce_eager": True,
-        "kv_cache_gib": 1, "long_prefill_token_threshold": 64,
-    }  # fmt: skip
+def _offer(request: Request, connections: int, seconds: float) -> Loaded:
+    return offer(request, connections=connections, seconds=seconds)
 
 
-def _bare(base: Path, adapter: Path) -> tuple[list[str], dict[str, str]]:
-    flags = (
-        f"--model {base} --served-model-name base --host 127.0.0.1 --port {_BARE} --dtype float32 "
-        f"--enable-lora --max-loras 2 --max-cpu-loras 8 --max-lora-rank 8 --max-model-len 512 "
-        "--max-num-batched-tokens 256 --long-prefill-token-threshold 64 --enforce-eager "
-        "--generation-config vllm --disable-fastapi-docs "
-        "--lora-target-modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj "
-        f"--lora-modules support={adapter}"
-    )
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_PLUGINS": "",
-    }
-    module = "vllm.entrypoints.launchers.api_server.entry"
-    return [sys.executable, "-m", module, *flags.split()], environment
-
-
-@contextmanager
-def _server(command: list[str], environment: dict[str, str], log: Path, url: str) -> Iterator[None]:
-    with log.open("w") as file:
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
-    try:
-        for _ in range(240):
-            if process.poll() is not None:
-                raise RuntimeError(log.read_text()[-3000:])
+def _warm(requests: Mapping[str, Request], say: Say) -> None:
+    """The first requests of a server import and compile; LiteLLM's take seconds."""
+    for name, request in requests.items():
+        say.now(f"warming {name}")
+        for attempt in range(10):
             try:
-                if httpx.get(url).status_code == httpx.codes.OK:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(1)
-        else:
-            raise TimeoutError(log.read_text()[-3000:])
-        yield
-    finally:
-        process.terminate()
-        process.wait(90)
+                offer(request, connections=ONE, seconds=1.0)
+                offer(request, connections=4, seconds=1.0)
+                break
+            except LoadFailed:
+                if attempt == 9:
+                    raise
 
 
-def _block(client: httpx.Client) -> list[float]:
-    seconds = []
-    for number in range(_BLOCK):
-        body = {"model": "support", "prompt": f"number {number}", "max_tokens": 1, "temperature": 0}
-        started = time.perf_counter()
-        response = client.post("/v1/completions", json=body)
-        seconds.append(time.perf_counter() - started)
-        response.raise_for_status()
-    return seconds
-
-
-def _measure(n_blocks: int) -> dict[str, list[list[float]]]:
-    headers = {"Authorization": f"Bearer {_KEY}"}
-    clients = {
-        name: httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60)
-        for name, port in (("bare", _BARE), ("ours", _OURS))
+def _engines(
+    folder: Path, *, runs: int, seconds: float, before: str | None, say: Say
+) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, list[float]]]]]:
+    profile: EngineProfile = parse_profile({"model": str(tiny_base()), **_PROFILE})
+    with running_sides(profile, folder, before=before, on_stage=say.stage) as sides:
+        requests = {side.name: _completion(side) for side in sides}
+        _warm(requests, say)
+        rows: list[dict[str, Any]] = []
+        for run in range(runs):
+            say.step(f"run {run + 1} of {runs}: vLLM alone and ours")
+            rows += measure_blocks(requests, run, _offer, many=_ENGINE_MANY, seconds=seconds)
+        lines = {side.name: side.times.read_text().splitlines() for side in sides}
+    timed = {
+        name: [in_process(lines[name], _alone_blocks(rows, run, name)) for run in range(runs)]
+        for name in lines
     }
-    for client in clients.values():
-        _block(client)
-    blocks: dict[str, list[list[float]]] = {name: [] for name in clients}
-    for turn in range(n_blocks):
-        order = list(clients) if turn % 2 else list(clients)[::-1]
-        for name in order:
-            blocks[name].append(_block(clients[name]))
-    return blocks
+    return rows, timed
 
 
-def _report(rows: list[dict[str, int]], blocks: dict[str, list[list[float]]]) -> dict[str, Any]:
-    micro = {
-        "middleware": np.array([row["middleware"] for row in rows]) / 1000,
-        "admit": np.array([row["admit"] for row in rows]) / 1000,
-        "together": np.array([row["middleware"] + row["admit"] for row in rows]) / 1000,
-    }
-    inside = {
-        name: {"p50_us": float(np.percentile(v, 50)), "p99_us": float(np.percentile(v, 99))}
-        for name, v in micro.items()
-    }
-    for name, row in inside.items():
-        print(f"in process, {name:>10}: p50 {row['p50_us']:.0f} us, p99 {row['p99_us']:.0f} us")
-    seen = {}
-    for name, parts in blocks.items():
-        p50 = [1e6 * float(np.percentile(part, 50)) for part in parts]
-        p99 = [1e6 * float(np.percentile(part, 99)) for part in parts]
-        seen[name] = {"p50_us": p50, "p99_us": p99}
-        print(
-            f"client, {name}: p50 {statistics.median(p50):.0f} us (blocks {min(p50):.0f} to "
-            f"{max(p50):.0f}), p99 {statistics.median(p99):.0f} us"
-        )
-    return {"n_requests": len(rows), "inside": inside, "client_blocks": seen}
+def _alone_blocks(
+    rows: Sequence[Mapping[str, Any]], run: int, name: str
+) -> list[Mapping[str, Any]]:
+    wanted = (run, name, ONE)
+    return [row for row in rows if (row["run"], row["name"], row["connections"]) == wanted]
+
+
+def _gateways(folder: Path, *, runs: int, seconds: float, say: Say) -> list[dict[str, Any]]:
+    folder.mkdir()
+    with ExitStack() as stack:
+        direct = stack.enter_context(null_upstream(DIRECT, "alone", folder, on_stage=say.stage))
+        doors = [
+            direct,
+            stack.enter_context(null_upstream(MIDDLEWARE, "ours", folder, on_stage=say.stage)),
+            stack.enter_context(envoy(direct, folder, on_stage=say.stage)),
+            stack.enter_context(litellm(direct, folder, on_stage=say.stage)),
+        ]
+        requests = {door.name: _chat(door) for door in doors}
+        _warm(requests, say)
+        rows: list[dict[str, Any]] = []
+        for run in range(runs):
+            say.step(f"run {run + 1} of {runs}: gateways")
+            rows += measure_blocks(requests, run, _offer, many=_MANY, seconds=seconds)
+    return rows
+
+
+def _completion(side: Side) -> Request:
+    body = {"model": "synthetic", "prompt": "number 7", "max_tokens": 1, "temperature": 0}
+    return Request(f"{side.url}/v1/completions", side.key, json.dumps(body).encode())
+
+
+def _chat(door: Door) -> Request:
+    body = {
+        "model": "support", "messages": [{"role": "user", "content": "number 7"}], "max_tokens": 1,
+    }  # fmt: skip
+    return Request(door.url + PATH, door.key, json.dumps(body).encode())
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one run, without the real engines")
+    parser.add_argument("--write", action="store_true", help="write bench/results")
+    parser.add_argument("--before", metavar="REVISION", help="measure ours of a git revision too")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Print the figures, write them with `--out`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--blocks", type=int, default=10, help=f"blocks of {_BLOCK} requests each")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    base = tiny_base()
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        (adapter,) = make_random_adapters(1, base=base, folder=folder / "adapters", rank=8)
-        bare = _bare(base, adapter)
-        ours = _ours(base, adapter, folder)
-        with (
-            _server(*bare, folder / "bare.log", f"http://127.0.0.1:{_BARE}/health"),
-            _server(*ours, folder / "ours.log", f"http://127.0.0.1:{_OURS}/ready"),
-        ):
-            blocks = _measure(options.blocks)
-        lines = (folder / "times.jsonl").read_text().splitlines()
-    result = _report([json.loads(line) for line in lines], blocks)
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    """Measure, print the tables, and write the result with `--write`."""
+    options = _options()
+    runs, seconds = (1, 1.0) if options.quick else (options.runs, 1.0)
+    raw: dict[str, Any] = {}
+    figures: list[Figure] = []
+    goals: list[Goal] = []
+    with (
+        tempfile.TemporaryDirectory() as text,
+        progress_line("starting", n_steps=runs if options.quick else 2 * runs) as say,
+    ):
+        if not options.quick:
+            raw["engine_blocks"], timed = _engines(
+                Path(text), runs=runs, seconds=seconds, before=options.before, say=say
+            )
+            figures += added_figures(timed)
+            figures += client_figures(raw["engine_blocks"], reference=ALONE)
+            goals = goals_of(figures)
+            raw["in_process"] = summary(timed)
+        raw["gateway_blocks"] = _gateways(
+            Path(text) / "gateways", runs=runs, seconds=seconds, say=say
+        )
+    figures += client_figures(raw["gateway_blocks"], reference=DIRECT)
+    figures += ratio_figures(raw["gateway_blocks"])
+    print_figures(QUESTION, figures, goals)
+    if options.write:
+        parameters = {
+            "runs": runs, "client": client_name(), "block_seconds": seconds, "blocks": _BLOCKS,
+            "connections": {"latency": ONE, "gateways": _MANY, "engines": _ENGINE_MANY},
+            "litellm": LITELLM, "envoy_workers": ENVOY_WORKERS, "before": options.before,
+            "profile": _PROFILE,
+        }  # fmt: skip
+        write_result(
+            "tenancy_overhead", question=QUESTION, parameters=parameters, figures=figures,
+            raw=raw, goals=goals,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
