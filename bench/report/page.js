@@ -64,7 +64,7 @@
       const ink = seriesColour(plot.series.findIndex((series) => series.figure === level.figure));
       data.push({
         x: [Math.min(...xs), Math.max(...xs)], y: [level.value, level.value], mode: "lines",
-        name: names.length > 1 ? `${level.label}: ${level.figure}` : level.label,
+        name: level.label, showlegend: names.length === 1,
         line: { width: 1.5, dash: "dot", color: ink },
         hovertemplate: `${level.label}: ${level.shown}<extra></extra>`,
       });

@@ -195,4 +195,7 @@ def _figures(table: Table) -> Html:
 
 def _cell(text: str) -> Html:
     middle, bracket, rest = text.partition(" (")
-    return join([middle, element("span", bracket + rest, class_="spread") if bracket else None])
+    if not bracket:
+        return join([middle])
+    # The blank stands outside, where a narrow column may break the line.
+    return join([middle, " ", element("span", f"({rest}", class_="spread")])

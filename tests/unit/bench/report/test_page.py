@@ -43,7 +43,7 @@ def test_a_scenario_shows_its_question_goals_plots_and_figures() -> None:
     assert '<span class="tag missed">not met</span> p99' in page
     assert [plot["kind"] for plot in plots_in(page)] == ["growth"]
     assert page.count('id="plot-0"') == 1
-    assert '<td>8.25<span class="spread"> (8.00 to 8.50)</span></td>' in page
+    assert '<td>8.25 <span class="spread">(8.00 to 8.50)</span></td>' in page
 
 
 def test_what_was_not_measured_is_listed() -> None:
