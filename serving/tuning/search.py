@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 
-from serving.tuning.goals import CAPACITY, THROUGHPUT, Goals
+from serving.tuning.goals import CAPACITY, Goals
 from serving.tuning.race import Evidence, Round, Rules, Standing, standing
 from serving.tuning.space import LeftOut, Load, Setting, effect_of
-from serving.tuning.surrogate import BOUND_PRIOR, GOAL_PRIOR, Floats, Guess, Prior, features, guess
+from serving.tuning.surrogate import Guess, Known, Place, guess, overhead_tokens, place_of
 
 _NO_LIMIT = 0.0
 """An excess of at most this keeps a bound."""
+_GOAL_DEVIATION, _BOUND_DEVIATION = 0.1, 0.02
+"""Of a round's logarithms, while no setting has two: arbitrary, of the size seen on a CPU."""
+
+
+_CONTENDER = 0.8
+"""A setting that is not even at this confidence worse than the best may still be it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,8 @@ class Plan:
     """Of engine time: starts, warm-ups, rounds and stops."""
     min_gain: float = 0.02
     """The search ends when no setting is expected to make the goal better by this share."""
+    leap: float = 0.15
+    """A setting is left before it is told from the best where another promises this much more."""
     assumed_budget: int = 2048
     """Where vLLM's own max_num_batched_tokens is taken to lie."""
 
@@ -97,36 +106,74 @@ def next_step(plan: Plan, state: State) -> Measure | Stop:
         and _is_affordable(plan, state, plan.reference)
     ):
         return _step(plan.reference, n_rounds, "the reference, without chunked prefill")
-    for setting in _measured(plan, evidence):
-        if (
-            setting not in state.failed
-            and standing(evidence, setting, plan.rules) is Standing.RACING
-            and _is_affordable(plan, state, setting)
-        ):
+    promise = _most_promising(plan, state, evidence)
+    for setting in _unsettled(plan, state, evidence):
+        if _is_next(plan, state, evidence, setting, promise):
             return _step(setting, evidence.n_rounds(setting), "not told from the best yet")
-    return _next_setting(plan, state, evidence)
+    return _next_setting(plan, state, promise)
 
 
-def _next_setting(plan: Plan, state: State, evidence: Evidence) -> Measure | Stop:
+def _is_next(
+    plan: Plan, state: State, evidence: Evidence, setting: Setting, promise: _Promise | None
+) -> bool:
+    """Whether an unsettled setting comes before a new one.
+
+    Where another promises a leap, this one will not be the best, and to know exactly by how much
+    it is not costs rounds that decide nothing. One that is down already costs a start besides: it
+    is gone back to when there is nothing new to try, and only if it may well be the best.
+    """
+    gain = promise.gain if promise is not None and promise.has_best else 0.0
+    if evidence.n_rounds(setting) < plan.rules.min_rounds:
+        return True
+    if setting == state.is_running:
+        return gain <= math.log1p(plan.leap)
+    best = evidence.best([*_measured(plan, evidence), plan.start])
+    if gain >= math.log1p(plan.min_gain) or best is None:
+        return False
+    interval = evidence.goal_interval(setting, best, confidence=_CONTENDER)
+    return setting == best or interval is None or interval.low <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    setting: Setting
+    gain: float
+    """Expected, in logarithms of the goal's figure; without a best setting a chance instead."""
+    has_best: bool
+
+
+def _most_promising(plan: Plan, state: State, evidence: Evidence) -> _Promise | None:
     open_, _ = open_candidates(plan, state)
     if not open_:
-        return Stop("every setting was measured or ruled out")
-    if not _is_affordable(plan, state, open_[0]):
-        return Stop("another start of an engine would exceed the budget")
-    if not _measured(plan, evidence):
-        return _step(_middle(plan, open_), 0, "the middle of the axes, for a first direction")
+        return None
     gains = expected_gains(plan, evidence, open_)
     chosen = max(open_, key=lambda setting: gains[setting])
     has_best = evidence.best([*_measured(plan, evidence), plan.start]) is not None
-    if has_best and gains[chosen] < math.log1p(plan.min_gain):
-        return Stop(
-            f"no other setting is expected to gain {100 * plan.min_gain:g} % "
-            f"(the most promising: {100 * math.expm1(gains[chosen]):.1f} %)"
-        )
-    why = (
-        f"expected gain {100 * math.expm1(gains[chosen]):.0f} %" if has_best else "may keep bounds"
-    )
-    return _step(chosen, 0, why)
+    return _Promise(chosen, gains[chosen], has_best)
+
+
+def _unsettled(plan: Plan, state: State, evidence: Evidence) -> list[Setting]:
+    """Settings that another round may tell from the best and that can be paid, the best first."""
+    racing = [
+        setting
+        for setting in _measured(plan, evidence)
+        if setting not in state.failed
+        and standing(evidence, setting, plan.rules) is Standing.RACING
+        and _is_affordable(plan, state, setting)
+    ]
+    # The one that runs, before all: its next round costs no start.
+    return sorted(racing, key=lambda one: (one != state.is_running, evidence.goal_estimate(one)))
+
+
+def _next_setting(plan: Plan, state: State, promise: _Promise | None) -> Measure | Stop:
+    if promise is None:
+        return Stop("every setting was measured or ruled out")
+    gain = f"expected gain {100 * math.expm1(promise.gain):.0f} %"
+    if promise.has_best and promise.gain < math.log1p(plan.min_gain):
+        return Stop(f"no other setting promises {100 * plan.min_gain:g} % ({gain})")
+    if not _is_affordable(plan, state, promise.setting):
+        return Stop("another start of an engine would exceed the budget")
+    return _step(promise.setting, 0, gain if promise.has_best else "likeliest to keep the bounds")
 
 
 def _step(setting: Setting, number: int, why: str) -> Measure:
@@ -173,15 +220,6 @@ def open_candidates(plan: Plan, state: State) -> tuple[list[Setting], list[LeftO
     return open_, ruled_out
 
 
-def _middle(plan: Plan, open_: Sequence[Setting]) -> Setting:
-    """Half-way along the two axes of tokens, the other axes as at the start."""
-    places = [_features(plan, setting) for setting in open_]
-    wanted = _features(plan, plan.start)
-    wanted[:2] = np.median(np.array(places)[:, :2], axis=0)
-    distances = [float(np.abs(place - wanted).sum()) for place in places]
-    return open_[distances.index(min(distances))]
-
-
 def expected_gains(
     plan: Plan, evidence: Evidence, wanted: Sequence[Setting]
 ) -> dict[Setting, float]:
@@ -196,60 +234,72 @@ def expected_gains(
     ]
     best = evidence.best(known)
     chances = np.ones(len(wanted))
-    for index, bound in enumerate(plan.goals.bounds):
-        prior = BOUND_PRIOR if bound.metric in (THROUGHPUT, CAPACITY) else GOAL_PRIOR
-        guesses = _bound_guesses(plan, evidence, known, wanted, index=index, prior=prior)
+    for index in range(len(plan.goals.bounds)):
+        guesses = guess_bound(plan, evidence, wanted, index=index)
         chances *= [one.chance_below(_NO_LIMIT) for one in guesses]
     if best is None:
         return dict(zip(wanted, chances.tolist(), strict=True))
-    means = [evidence.goal_estimate(setting) for setting in known]
-    goal_spread = evidence.goal_spread()
-    deviation = goal_spread.deviation if goal_spread else 0.1
-    variances = [_variance(plan, evidence, setting, deviation) for setting in known]
-    guesses = _guess(plan, known, means, variances, wanted, prior=GOAL_PRIOR)
+    guesses = guess_goal(plan, evidence, wanted)
     gains = [one.expected_improvement(evidence.goal_estimate(best)) for one in guesses]
     return dict(zip(wanted, (np.array(gains) * chances).tolist(), strict=True))
 
 
-def _bound_guesses(
-    plan: Plan,
-    evidence: Evidence,
-    known: Sequence[Setting],
-    wanted: Sequence[Setting],
-    *,
-    index: int,
-    prior: Prior,
+def guess_goal(plan: Plan, evidence: Evidence, wanted: Sequence[Setting]) -> list[Guess]:
+    """The goal's logarithm of the ratio to the start, of settings that were not measured."""
+    means = {
+        setting: evidence.goal_estimate(setting)
+        for setting in evidence.settings
+        if setting != plan.reference
+    }
+    spread = evidence.goal_spread()
+    deviation = spread.deviation if spread else _GOAL_DEVIATION
+    return _guess(plan, evidence, means, deviation, wanted, metric=plan.goals.metric)
+
+
+def guess_bound(
+    plan: Plan, evidence: Evidence, wanted: Sequence[Setting], *, index: int
 ) -> list[Guess]:
-    excess = {setting: evidence.excesses(setting, index) for setting in known}
-    told = [setting for setting in known if excess[setting]]
-    first = float(np.mean(excess[plan.start])) if excess.get(plan.start) else 0.0
-    means = [float(np.mean(excess[setting])) - first for setting in told]
+    """How far over a bound settings will be that were not measured."""
+    excess = {
+        setting: statistics.fmean(values)
+        for setting in evidence.settings
+        if setting != plan.reference and (values := evidence.excesses(setting, index))
+    }
+    first = excess.get(plan.start, 0.0)
+    means = {setting: mean - first for setting, mean in excess.items()}
     spread = evidence.bound_spread(index)
-    deviation = spread.deviation if spread else 0.02
-    variances = [_variance(plan, evidence, setting, deviation) for setting in told]
-    guesses = _guess(plan, told, means, variances, wanted, prior=prior)
+    deviation = spread.deviation if spread else _BOUND_DEVIATION
+    metric = plan.goals.bounds[index].metric
+    guesses = _guess(plan, evidence, means, deviation, wanted, metric=metric)
     return [dataclasses.replace(one, mean=one.mean + first) for one in guesses]
-
-
-def _variance(plan: Plan, evidence: Evidence, setting: Setting, deviation: float) -> float:
-    # The start is compared with itself, without error.
-    return 0.0 if setting == plan.start else deviation**2 / evidence.n_rounds(setting)
 
 
 def _guess(
     plan: Plan,
-    known: Sequence[Setting],
-    means: Sequence[float],
-    variances: Sequence[float],
+    evidence: Evidence,
+    means: Mapping[Setting, float],
+    deviation: float,
     wanted: Sequence[Setting],
     *,
-    prior: Prior,
+    metric: str,
 ) -> list[Guess]:
-    places: list[Floats] = [_features(plan, setting) for setting in known]
-    return guess(
-        places, means, variances, [_features(plan, setting) for setting in wanted], prior=prior
-    )
+    start = _place(plan, plan.start)
+    # The start is compared with itself, without error.
+    known = [Known(start, 0.0, 0.0)] + [
+        Known(_place(plan, setting), mean, deviation**2 / evidence.n_rounds(setting))
+        for setting, mean in means.items()
+        if setting != plan.start and not math.isnan(mean)
+    ]
+    gaps = [_median(evidence.values(plan.start, name)) for name in ("gap_p50", "gap_p99")]
+    overhead = overhead_tokens(gaps[0], gaps[1], start.piece)
+    places = [_place(plan, setting) for setting in wanted]
+    return guess(known, places, metric=metric, overhead=overhead)
 
 
-def _features(plan: Plan, setting: Setting) -> Floats:
-    return features(setting, plan.load, assumed_budget=plan.assumed_budget)
+def _median(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return statistics.median(defined) if defined else math.nan
+
+
+def _place(plan: Plan, setting: Setting) -> Place:
+    return place_of(setting, plan.load, assumed_budget=plan.assumed_budget)
