@@ -16,8 +16,8 @@ def by_key(figures: list[Figure]) -> dict[tuple[str, str], Figure]:
 
 
 def test_ways_are_compared_with_verification_run_by_run() -> None:
-    one = {way: 1.0 for way in reference_cost.WAYS} | {"verify": 0.5, "batched": 2.0}
-    two = {way: 1.0 for way in reference_cost.WAYS} | {"verify": 0.1, "batched": 1.0}
+    one = dict.fromkeys(reference_cost.WAYS, 1.0) | {"verify": 0.5, "batched": 2.0}
+    two = dict.fromkeys(reference_cost.WAYS, 1.0) | {"verify": 0.1, "batched": 1.0}
     more = {"confirmed": 1.0, "ours_equal": 0.5, "prompt_tokens": 75.0, "answer_tokens": 46.0}
 
     found = by_key(reference_cost.figures_of([one | more, two | more]))
