@@ -49,7 +49,7 @@ def litellm_python(requirement: str = LITELLM) -> Path:
     def build(folder: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         # The module, not the script: scripts have the folder's first name in them.
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qqq"]
         subprocess.run([*pip, requirement], check=True, timeout=_INSTALL_SECONDS)
 
     recipe = {"requirement": requirement, "python": sys.version}
