@@ -22,6 +22,7 @@ from serving.cli import (
     suite,
     tenants,
     top,
+    tune,
     versions,
     views,
 )
@@ -49,7 +50,7 @@ _VERBS: dict[str, tuple[Callable[..., None], ...]] = {
         versions.rollback,
         versions.retire,
     ),
-    "Tuning": (load.load, replay.replay),
+    "Tuning": (load.load, tune.tune, replay.replay),
     "Fleet": (fleet.events, fleet.engines, fleet.clear, top.top),
 }
 for panel, verbs in _VERBS.items():

@@ -14,6 +14,12 @@ from serving.tuning.space import Space
 Shape = Annotated[
     str, option("--shape", help="Load: a built-in name, a YAML file, or a recorded trace (.jsonl).")
 ]
+Rate = Annotated[
+    float | None, option("--rate", help="Requests per second instead of the shape's.", min=0.001)
+]
+Requests = Annotated[
+    int | None, option("--requests", help="A round ends after so many requests.", min=1)
+]
 Goal = Annotated[
     str, option("--goal", help="Figure to make better: gap_p99, ttft_p99, e2e_p99, throughput...")
 ]

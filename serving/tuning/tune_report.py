@@ -145,6 +145,23 @@ def result_json(
     }
 
 
+def plan_json(
+    plan: Plan, left_out: Sequence[LeftOut], told: Forecast, state: State
+) -> dict[str, Any]:
+    """What `--dry-run --json` prints."""
+    return {
+        "goal": plan.goals.text,
+        "start": plan.start.to_json(),
+        "reference": plan.reference.to_json() if plan.reference else None,
+        "candidates": [setting.to_json() for setting in plan.candidates],
+        "left_out": [{"setting": one.setting.to_json(), "reason": one.reason} for one in left_out],
+        "expected_seconds": round(told.expected_seconds),
+        "worst_seconds": round(told.worst_seconds),
+        "budget_seconds": plan.budget_seconds,
+        "rounds_done": len(state.rounds),
+    }
+
+
 def _row_json(row: Row) -> dict[str, Any]:
     return {
         "setting": row.setting.to_json(),
