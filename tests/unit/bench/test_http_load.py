@@ -56,7 +56,7 @@ def test_a_head_tells_the_length_of_a_good_answer_alone() -> None:
 def test_without_wrk_an_own_client_asks_on_every_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_load.shutil, "which", lambda _name: None)
+    monkeypatch.setattr("bench.http_load.shutil.which", lambda _name: None)
     seen: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
