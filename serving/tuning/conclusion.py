@@ -15,6 +15,10 @@ from serving.tuning.search import Plan, State
 from serving.tuning.space import Setting
 
 
+_LEFT = "left undecided"
+"""Where another setting promised much more, or the budget ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One figure of one setting: the mean of its rounds, an interval, and each round's value."""
@@ -127,6 +131,8 @@ def _row(plan: Plan, evidence: Evidence, setting: Setting, confidence: float) ->
     is_kept = evidence.keeps_bounds(setting)
     if verdict == Standing.SETTLED and not is_kept:
         verdict = str(Standing.OUT_OF_BOUNDS)
+    if verdict == Standing.RACING:
+        verdict = _LEFT
     return Row(
         setting,
         roles.get(setting, "candidate"),

@@ -113,6 +113,19 @@ def next_step(plan: Plan, state: State) -> Measure | Stop:
     return _next_setting(plan, state, promise)
 
 
+def exhaustive_step(plan: Plan, state: State) -> Measure | Stop:
+    """Every setting in turn, with all its rounds: what a search is held against."""
+    evidence = Evidence(plan.start, plan.goals, state.rounds)
+    every = [plan.start, plan.reference, *plan.candidates]
+    for setting in every:
+        if setting is None or setting in state.failed:
+            continue
+        n_rounds = evidence.n_rounds(setting)
+        if n_rounds < plan.rules.max_rounds:
+            return _step(setting, n_rounds, "every setting")
+    return Stop("every setting was measured")
+
+
 def _is_next(
     plan: Plan, state: State, evidence: Evidence, setting: Setting, promise: _Promise | None
 ) -> bool:

@@ -70,6 +70,7 @@ class Tuner:
     assumed: Costs
     tell: Callable[[Told], None]
     clock: Callable[[], float] = time.monotonic
+    choose: Callable[[Plan, State], Measure | Stop] = next_step
 
     def run(self) -> Stop:
         """Measure until the search says stop; the engine of the last round is gone then.
@@ -82,7 +83,7 @@ class Tuner:
         return step
 
     def _next(self, running: Setting | None) -> Measure | Stop:
-        return next_step(self.plan, self.journal.state(self.assumed, running=running))
+        return self.choose(self.plan, self.journal.state(self.assumed, running=running))
 
     def _with_engine(self, step: Measure) -> Measure | Stop:
         """All rounds that are wanted of one setting in a row, on one engine."""
