@@ -155,6 +155,15 @@ COMBINATIONS: dict[str, Json] = {
         },
         "autoscaling": {"enabled": True, "minReplicas": 2},
     },
+    "a replay before each upgrade, with a stock image": {
+        "replay": {
+            "enabled": True,
+            "window": {"existingClaim": "windows"},
+            "goals": {"limits": {"short": {"gap_p99": 90}}},
+            "extraArgs": ["--seed=7"],
+        },
+        "engine": {**_PLACED, "plugin": {"mode": "initContainer"}},
+    },
     "no network policies": {"networkPolicy": {"enabled": False}, "front": {"mode": "envoy"}},
     "network policies to known places": {
         **POSTGRES,

@@ -5,7 +5,7 @@ The schema has said by then that names and types are right.
 */}}
 
 {{- define "loraplane.checks" -}}
-{{- range list "registry" "store" "model" "profile" "reference" "secrets" "images" "variables" -}}
+{{- range list "registry" "store" "model" "profile" "replay" "reference" "secrets" "images" "variables" -}}
 {{- include (printf "loraplane.checks.%s" .) $ -}}
 {{- end -}}
 {{- end -}}
@@ -85,6 +85,16 @@ The schema has said by then that names and types are right.
 {{- end }}
 {{- if and $e.gpu.enabled $p.kv_cache_gib }}
 - engine.profile.kv_cache_gib is for engines on CPUs, and engine.gpu.enabled is true: use engine.profile.extra_arguments=[--gpu-memory-utilization=...] instead.
+{{- end }}
+{{- end -}}
+
+{{- define "loraplane.checks.replay" -}}
+{{- $w := .Values.replay.window -}}
+{{- if and $w.configMap $w.existingClaim }}
+- replay.window.configMap and replay.window.existingClaim give the window in two ways: keep one of them.
+{{- end }}
+{{- if and .Values.replay.enabled (not $w.configMap) (not $w.existingClaim) (regexMatch "[./]" $w.file) }}
+- replay.window.file is {{ $w.file }}, a file, and nothing has it: set replay.window.configMap or replay.window.existingClaim, or a built-in shape such as long-prefill.
 {{- end }}
 {{- end -}}
 

@@ -110,6 +110,14 @@ one of now. `helm template` sees no cluster and leaves it out.
 {{- end }}
 {{ include "loraplane.modelEnv" . }}
 {{ include "loraplane.writableEnv" . }}
+{{ include "loraplane.vllmEnv" . }}
+{{- with $e.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What a process with vLLM in it needs beside folders to write. */}}
+{{- define "loraplane.vllmEnv" -}}
 - name: VLLM_CACHE_ROOT
   value: /var/cache/loraplane/vllm
 - name: VLLM_CONFIG_ROOT
@@ -120,13 +128,26 @@ one of now. `helm template` sees no cluster and leaves it out.
   value: /var/cache/loraplane/cuda
 - name: FLASHINFER_WORKSPACE_BASE
   value: /var/cache/loraplane
-{{- if eq $e.plugin.mode "initContainer" }}
+{{- if eq .Values.engine.plugin.mode "initContainer" }}
 - name: PYTHONPATH
   value: /plugin
 {{- end }}
-{{- with $e.extraEnv }}
-{{ toYaml . }}
-{{- end }}
+{{- end -}}
+
+{{/* Our packages on a shared volume, where the stock image's Python finds them. */}}
+{{- define "loraplane.pluginInit" -}}
+- name: plugin
+  image: {{ include "loraplane.image" (dict "root" $ "image" .Values.engine.plugin.image) }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  terminationMessagePolicy: FallbackToLogsOnError
+  command: ["sh", "/usr/local/bin/copy-plugin", "/plugin"]
+  securityContext:
+    {{- include "loraplane.containerSecurityContext" . | nindent 4 }}
+  resources:
+    {{- toYaml .Values.engine.plugin.resources | nindent 4 }}
+  volumeMounts:
+    - name: plugin
+      mountPath: /plugin
 {{- end -}}
 
 {{/*

@@ -66,7 +66,7 @@ priorityClassName: {{ . }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- $isTogether := and (has .component (list "controller" "engine" "reference")) (include "loraplane.isOneNode" .root) -}}
+{{- $isTogether := and (has .component (list "controller" "engine" "reference" "replay")) (include "loraplane.isOneNode" .root) -}}
 {{- with .of.tolerations | default (ternary .root.Values.engine.tolerations list (not (empty $isTogether))) }}
 tolerations:
   {{- toYaml . | nindent 2 }}
