@@ -11,20 +11,19 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-import httpx
-
+from serving.tuning.connection import ConnectionLost, Connections, Exchange, Origin
 from serving.tuning.content import prompt_tokens, prompt_words
 from serving.tuning.load_shape import Arrival, Shape
 from serving.tuning.measure import LoadResult, Sample
 from serving.tuning.stream import StreamReader
 
-_CONNECT_SECONDS = 10.0
-_KEEPALIVE_SECONDS = 2.0
-"""Below the 5 s after which uvicorn closes an idle connection: it must not close one in use."""
+_ERROR_BYTES = 300
+"""That are kept of a refusal, to tell one from another."""
+_PORTS = {"http": 80, "https": 443}
 
 
 class TargetInvalid(ValueError):
@@ -63,6 +62,19 @@ class Target:
             raise TargetInvalid("chat takes no token ids: use prompts in words")
         if self.vocabulary < 2:
             raise TargetInvalid(f"a vocabulary of {self.vocabulary} makes no distinct prompts")
+        self.origin  # noqa: B018 - its errors belong here
+
+    @property
+    def origin(self) -> Origin:
+        """Host and port of `url`."""
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port
+        except ValueError as exc:
+            raise TargetInvalid(f"{self.url}: {exc}") from exc
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise TargetInvalid(f"{self.url!r} is no address: write it as http://HOST:PORT")
+        return Origin(parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +113,16 @@ async def run_load(
             f"the shape {shape.name} asks for {shape.n_adapters} adapters, and the target has "
             f"{len(target.models)} models: name more, or draw the shape with fewer"
         )
-    limits = httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS)
-    timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
-    async with httpx.AsyncClient(
-        base_url=target.url, limits=limits, timeout=timeout, trust_env=False
-    ) as client:
-        load = _Load(client, target, shape, on_progress, seed)
-        return await load.run()
+    connections = Connections(target.origin)
+    try:
+        return await _Load(connections, target, shape, on_progress, seed).run()
+    finally:
+        connections.close()
 
 
 @dataclass
 class _Load:
-    client: httpx.AsyncClient
+    connections: Connections
     target: Target
     shape: Shape
     on_progress: Callable[[Progress], None] | None
@@ -139,38 +149,38 @@ class _Load:
         self.n_sent += 1
         self.tell()
         sent_at = self.now()
-        reader = StreamReader(chat=self.target.api == "chat")
-        status, error = 0, None
+        reader, refusal = StreamReader(chat=self.target.api == "chat"), bytearray()
+
+        def take(status: int, piece: bytes) -> None:
+            if _is_success(status):
+                reader.feed(piece, self.now())
+            else:
+                refusal.extend(piece)
+
+        exchange = Exchange(self.path, self.headers(arrival), body, take)
         try:
-            async with asyncio.timeout(self.target.timeout_seconds), AsyncExitStack() as stack:
-                request = self.client.stream(
-                    "POST", self.path, content=body, headers=self.headers(arrival)
-                )
-                response = await stack.enter_async_context(request)
-                status = response.status_code
-                if response.is_success:
-                    async for piece in response.aiter_bytes():
-                        reader.feed(piece, self.now())
-                    error = reader.problem
-                else:
-                    text = (await response.aread()).decode(errors="replace")
-                    error = f"HTTP {status}: {text[:300]}"
+            async with asyncio.timeout(self.target.timeout_seconds):
+                await self.connections.post(exchange)
+            error = reader.problem
+            if not _is_success(exchange.status):
+                error = f"HTTP {exchange.status}: {refusal[:_ERROR_BYTES].decode(errors='replace')}"
         except TimeoutError:
             error = f"no end after {self.target.timeout_seconds:g} s"
-        except (httpx.HTTPError, OSError) as exc:
+        except (ConnectionLost, OSError) as exc:
             error = f"{type(exc).__name__}: {exc}"
         self.n_failed += error is not None
-        self.samples.append(self.sample(arrival, sent_at, reader, status, error))
+        self.samples.append(self.sample(arrival, sent_at, reader, exchange.status, error))
         self.tell()
 
     @property
     def path(self) -> str:
-        return "/v1/chat/completions" if self.target.api == "chat" else "/v1/completions"
+        prefix = urlsplit(self.target.url).path.rstrip("/")
+        return f"{prefix}/v1/{'chat/completions' if self.target.api == 'chat' else 'completions'}"
 
-    def headers(self, arrival: Arrival) -> dict[str, str]:
+    def headers(self, arrival: Arrival) -> list[tuple[str, str]]:
         key = self.target.models[arrival.adapter].key
-        bearer = {"Authorization": f"Bearer {key}"} if key else {}
-        return {"Content-Type": "application/json", **bearer}
+        bearer = [("Authorization", f"Bearer {key}")] if key else []
+        return [("Content-Type", "application/json"), ("Accept", "text/event-stream"), *bearer]
 
     def sample(
         self, arrival: Arrival, sent_at: float, reader: StreamReader, status: int, error: str | None
@@ -217,3 +227,7 @@ def request_body(target: Target, arrival: Arrival, *, index: int, seed: int) -> 
         else:
             body["prompt"] = words
     return json.dumps(body).encode()
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300

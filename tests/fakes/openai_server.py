@@ -77,6 +77,8 @@ def openai_server() -> Iterator[OpenAiServer]:
     server = uvicorn.Server(config)
     with config.bind_socket() as socket:
         served.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+        # From now on connections wait for the thread, however late it is.
+        socket.listen(1024)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
         thread.start()
         try:

@@ -100,7 +100,7 @@ async def test_the_generators_own_stall_is_in_the_latencies_and_told(server: Ope
     ("model", "status", "said"),
     [
         ("refuse", 503, "HTTP 503: no slot is free"),
-        ("cut", 200, "RemoteProtocolError"),
+        ("cut", 200, "ConnectionLost"),
         ("hang", 200, "no end after 0.2 s"),
         ("error", 200, "the engine died"),
     ],
@@ -163,7 +163,14 @@ async def test_a_shape_of_more_adapters_than_models_is_refused(server: OpenAiSer
         await run_load(target(server), shape(3, n_adapters=3))
 
 
-@pytest.mark.parametrize("choices", [{"models": ()}, {"api": "chat"}, {"vocabulary": 1}], ids=str)
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"models": ()}, {"api": "chat"}, {"vocabulary": 1}, {"url": "127.0.0.1:80"},
+        {"url": "http://"}, {"url": "http://host:port"},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_a_target_that_cannot_be_asked_is_refused(choices: dict[str, object]) -> None:
     with pytest.raises(TargetInvalid):
         Target(**{"url": "http://127.0.0.1", "models": (Model("m"),), **choices})  # type: ignore[arg-type]
