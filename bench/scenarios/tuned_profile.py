@@ -171,8 +171,8 @@ def measure(machine: Machine, options: argparse.Namespace, say: Say) -> dict[str
         tune_seconds=tune.spent_seconds, reference=prepared.plan.reference,
     )  # fmt: skip
     provenance = Provenance(
-        time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()), describe_machine(), installed_versions(), machine.base, SHAPE, shape_digest(task),
-        "bench/results/tuned_profile.json",
+        time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()), describe_machine(), installed_versions(),
+        machine.base, SHAPE, shape_digest(task), "bench/results/tuned_profile.json",
     )  # fmt: skip
     text = profile_text(task.profile, plan, tune, found, provenance, stop=stop.reason)
     (options.work / "tuned.yaml").write_text(text)

@@ -14,7 +14,6 @@ from serving.tuning.race import Evidence, Standing, standing
 from serving.tuning.search import Plan, State
 from serving.tuning.space import Setting
 
-
 _LEFT = "left undecided"
 """Where another setting promised much more, or the budget ended."""
 

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from adapters.parity.statistics import Interval, check_confidence
 
@@ -46,6 +47,7 @@ def student_cdf(t: float, degrees: int) -> float:
     return 0.5 + math.copysign(central / 2, t)
 
 
+@cache
 def student_quantile(confidence: float, degrees: int) -> float:
     """The t that leaves (1 - confidence) / 2 above it: 12.706 for 0.95 and one degree.
 
