@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import httpx
 
@@ -76,23 +80,44 @@ def running_server(
     Raises:
         ServerFailed: it ended, or did not answer so within `READY_SECONDS`.
     """
-    with log.open("wb") as file:
+    with _leaving_on_sigterm(), log.open("wb") as file:
         process = subprocess.Popen(
             command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=file,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+        try:
+            _wait_ready(process, url + ready, log, on_stage)
+            yield Server(url, process.pid)
+        finally:
+            end_group(process, seconds=_STOP_SECONDS)
+
+
+def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path, on_stage: OnStage) -> None:
+    started = time.monotonic()
+    while not _answers(url):
+        seconds = time.monotonic() - started
+        if process.poll() is not None or seconds > READY_SECONDS:
+            text = log.read_text(errors="replace")[-3000:]
+            raise ServerFailed(f"{url} is not ready after {seconds:.0f} s:\n{text}")
+        on_stage("server starting", seconds)
+        time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """SIGTERM leaves the block as an exception, so that no server outlives its benchmark."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
     try:
-        started = time.monotonic()
-        while not _answers(url + ready):
-            seconds = time.monotonic() - started
-            if process.poll() is not None or seconds > READY_SECONDS:
-                text = log.read_text(errors="replace")[-3000:]
-                raise ServerFailed(f"{url} is not ready after {seconds:.0f} s:\n{text}")
-            on_stage("server starting", seconds)
-            time.sleep(_POLL_SECONDS)
-        yield Server(url, process.pid)
+        yield
     finally:
-        end_group(process, seconds=_STOP_SECONDS)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def bare_command(
