@@ -192,6 +192,7 @@ def main() -> None:
     options = parser.parse_args()
     n_runs, n_cases = (2, 8) if options.quick else (options.runs, options.cases)
     n_alone = 1 if options.quick else options.alone
+    trained_adapter(tool_calls.ACME)  # Trained the first time, with all threads.
     # One thread: with more, threads that wait for one another on a busy machine are timed too.
     torch.set_num_threads(1)
     rows = []
