@@ -91,7 +91,7 @@ async def _stream(
             yield f"id: {row.id}\nevent: audit\ndata: {data}\n\n".encode()
         if len(rows) == _BATCH:
             continue
-        await context.notifier.wait_change(_LOOK_SECONDS)
+        # After the rows, so that the last that a revoked key sees is its own revocation.
         if context.clock() - checked_at >= _HEARTBEAT_SECONDS:
             checked_at = context.clock()
             try:
@@ -99,3 +99,4 @@ async def _stream(
             except Unauthenticated:
                 return
             yield b": still here\n\n"
+        await context.notifier.wait_change(_LOOK_SECONDS)
