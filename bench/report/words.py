@@ -10,6 +10,8 @@ from typing import Any
 from bench.result import Figure, Result
 
 _PROGRAM_NAME = re.compile(r"[a-z0-9_]+")
+_METRIC = re.compile(r"(?<=\b[a-z]{3})_(?=p\d)|(?<=\b[a-z]{4})_(?=p\d)")
+"""The blank of `gap_p99` and `ttft_p99`, also within a name of several words."""
 _LONGEST = 60
 _MOST_SETTINGS = 16
 """Characters and number of parameters that are shown; arbitrary, the file has all."""
@@ -63,7 +65,7 @@ def unit_of(unit: str) -> str:
 
 def heading(name: str, unit: str) -> str:
     """`TTFT p99, ms`."""
-    return ", ".join(filter(None, (title_of(name), unit_of(unit))))
+    return ", ".join(filter(None, (_METRIC.sub(" ", title_of(name)), unit_of(unit))))
 
 
 def machine(result: Result) -> str:

@@ -62,6 +62,10 @@ def test_a_cell_says_the_median_and_the_spread(
 
 def test_names_of_programs_become_words_and_units_stand_in_the_heading() -> None:
     assert heading("ttft_p99", "ms") == "ttft p99, ms"
+    assert heading("gap_p99 of short requests, candidate", "") == (
+        "gap p99 of short requests, candidate"
+    )
+    assert heading("max_num_seqs of it", "") == "max_num_seqs of it"
     assert heading("ours / bare", "x") == "ours / bare, ratio"
     assert heading("/v1/engines?limit=a_b", "") == "/v1/engines?limit=a_b"
 
@@ -144,6 +148,17 @@ def test_a_goal_of_a_result_stands_in_the_place_of_what_was_promised() -> None:
     assert rows[0].stem == "control_plane_scale"
 
 
+def test_a_figure_that_has_to_be_in_the_table_is_found_in_it() -> None:
+    ratio = figure("adds p50, Envoy / ours", "x", 3.0, group="Envoy")
+    tenancy = result(ratio, scenario="tenancy_overhead")
+
+    rows = {row.goal: row for row in goal_rows(Loaded({"tenancy_overhead": tenancy}))}
+
+    envoy = rows["what Envoy adds at p50 / what ours adds"]
+    assert (envoy.found, envoy.met) == ("3.00", "met")
+    assert rows["what LiteLLM adds at p50 / what ours adds"].met == "not measured yet"
+
+
 def test_a_scenario_with_fewer_runs_than_promised_is_named() -> None:
     five = result(Figure("f", "s", (1.0,) * 5), scenario="cold_load")
 
@@ -155,11 +170,13 @@ def test_a_scenario_with_fewer_runs_than_promised_is_named() -> None:
 
 
 def test_a_result_of_before_and_after_is_what_the_last_goal_asks_for() -> None:
-    both = result(figure("cost", group="before"), figure("cost", group="after"))
+    both = result(
+        figure("cost", "us", 80.0, group="ours before"), figure("cost", "us", 40.0, group="ours")
+    )
 
     *_, last = goal_rows(Loaded({"cold_load": both}))
 
-    assert (last.is_met, last.found) == (True, "cold_load")
+    assert (last.is_met, last.found) == (True, "cold_load: cost 80 -> 40 us")
     assert goal_rows(Loaded({"cold_load": result()}))[-1].is_met is None
 
 
