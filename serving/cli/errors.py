@@ -9,6 +9,7 @@ CliError
 └── Unavailable (3)
     ├── Unreachable          no answer from the address
     ├── EngineSilent         no usable answer from the engine on this machine
+    ├── LoadUnanswered       no request of a load got any answer
     ├── ServerFailed         an answer, but of a server in trouble
     └── TookTooLong          still going on when the stated time was over
 """
@@ -109,6 +110,16 @@ class EngineSilent(Unavailable):
             f"The engine at {url} does not answer ({reason}).",
             fix="Is it running here, with this LORAPLANE_ENGINE_PORT? One that still loads its "
             "model has nothing to drain.",
+        )
+
+
+class LoadUnanswered(Unavailable):
+    """No request of a load got any answer."""
+
+    def __init__(self, *, url: str, reason: str) -> None:
+        super().__init__(
+            f"No request to {url} was answered ({reason}).",
+            fix="Is it the server's address, without /v1?",
         )
 
 

@@ -15,7 +15,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from serving.cli import views
-from serving.cli.errors import Unavailable, UsageError_
+from serving.cli.errors import LoadUnanswered, Unavailable, UsageError_
 from serving.cli.options import AsJson, option
 from serving.cli.replay_options import E2eP99, GapP99, Since, SloFile, Speed, TtftP99, Until
 
@@ -102,24 +102,16 @@ def load(
         vocabulary=vocabulary,
         timeout_seconds=timeout,
     )
+    if out is not None:
+        _write(out, "")  # Now, not after an hour of load.
     result = _run(target, drawn, seed)
     is_kept = _show(result, drawn, goals, as_json=as_json)
     if out is not None:
-        _write(out, result, drawn, seed)
+        _write(out, _document(result, drawn, seed))
     if not any(sample.status for sample in result.samples):
-        raise ServerSilent(url, result)
+        raise LoadUnanswered(url=url, reason=str(result.samples[0].error))
     if not is_kept:
         raise typer.Exit(1)
-
-
-class ServerSilent(Unavailable):
-    """Not one request got an answer of any kind."""
-
-    def __init__(self, url: str, result: LoadResult) -> None:
-        first = next((sample.error for sample in result.samples), None)
-        super().__init__(
-            f"No request to {url} was answered ({first}).", fix="Is it the server's address?"
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,12 +272,16 @@ def _show(result: LoadResult, shape: Shape, slos: Slos | None, *, as_json: bool)
     return all(judged.values())
 
 
-def _write(path: Path, result: LoadResult, shape: Shape, seed: int) -> None:
+def _document(result: LoadResult, shape: Shape, seed: int) -> str:
     from serving.tuning.load_summary import summary_json
 
     document = {"shape": shape.name, "seed": seed, **summary_json(result), **result.to_json()}
+    return json.dumps(document) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(json.dumps(document) + "\n")
+        path.write_text(text)
     except OSError as exc:
         raise UsageError_(
             f"{path} cannot be written: {exc.strerror}", fix="Name another --out."
