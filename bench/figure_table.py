@@ -13,6 +13,9 @@ from rich.table import Table
 
 from bench.result import Figure, Goal
 
+_WIDTH = 200
+"""Of a table that goes into a file."""
+
 
 class Say:
     """Tells what runs now; each `step` is one of the steps that were announced."""
@@ -49,6 +52,8 @@ def progress_line(text: str, *, n_steps: int) -> Iterator[Say]:
 def print_figures(title: str, figures: Sequence[Figure], goals: Sequence[Goal] = ()) -> None:
     """Median and range over the runs of every figure, then the goals."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
     names = list(dict.fromkeys((figure.name, figure.unit) for figure in figures))
     table = Table(title=title, title_justify="left")
     table.add_column("")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import tempfile
 import time
@@ -160,7 +161,7 @@ def load_figures(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
             for side, values in zip((SHARED, ALONE), pair, strict=True):
                 group = f"{load}: {side}"
                 figures.append(Figure(name, unit, values, better, group))  # type: ignore[arg-type]
-            ratio = tuple(a / b for a, b in zip(*pair, strict=True))
+            ratio = _ratios(*pair)
             group = f"{load}: one engine / standalone"
             figures.append(Figure(name, "x", ratio, better, group))  # type: ignore[arg-type]
     return figures
@@ -180,7 +181,7 @@ def idle_figures(
         for n in (n_real, *(n for n in MODELLED if n > n_real)):
             on_one, on_many = model(shared, alone, n_real=n_real, n=n, per_adapter=per_adapter)
             how = "measured" if n == n_real else "modelled"
-            ratio = tuple(a / b for a, b in zip(on_one, on_many, strict=True))
+            ratio = _ratios(on_one, on_many)
             group = f"{n} tenants, {how}"
             figures += [
                 Figure(f"{name}, one engine", unit, on_one, "lower", group),
@@ -193,6 +194,11 @@ def idle_figures(
             Figure(f"{name}, standalone", unit, idle, "lower", "one more idle tenant"),
         ]
     return figures
+
+
+def _ratios(values: Sequence[float], of: Sequence[float]) -> tuple[float, ...]:
+    """Run by run; NaN where there is nothing to divide by."""
+    return tuple(a / b if b else math.nan for a, b in zip(values, of, strict=True))
 
 
 def cores_of(number: int, n: int, n_cores: int) -> str:
