@@ -6,7 +6,6 @@ import hmac
 import math
 import time
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 
 from prometheus_client import CollectorRegistry
 
@@ -15,7 +14,6 @@ from serving.contract import (
     FleetSnapshot,
     Role,
     TracePage,
-    derive_secret,
     engine_token,
     gate_key,
 )
@@ -26,6 +24,7 @@ from serving.engine.agent import Agent
 from serving.engine.artifacts import LocalArtifacts
 from serving.engine.clearance import Clearance, choose_probes
 from serving.engine.departure import Departure, Stage
+from serving.engine.key_hash import KeyHash
 from serving.engine.link import HttpLink, Link
 from serving.engine.metrics import EngineMetrics
 from serving.engine.ports import (
@@ -48,7 +47,7 @@ from serving.engine.resolution import (
 from serving.engine.scope import RequestRefused, RequestScope
 from serving.engine.series import FinishedRequest
 from serving.engine.tenancy import open_door
-from serving.engine.tracing import Tracing
+from serving.engine.tracing import Tracing, UsageMeter
 from serving.settings import EngineSettings
 
 
@@ -80,7 +79,8 @@ class EngineRuntime:
             raise SecretMissing
         secret = settings.cluster_secret
         self._settings, self._port = settings, port
-        self._key_hash = hmac.new(derive_secret(secret, "key hash").encode(), digestmod=sha256)
+        self.hash_key = KeyHash(secret).hexdigest
+        """As `serving.contract.hash_key`, with this cluster's secret."""
         self._gate_key_hash = self.hash_key(gate_key(secret))
         self._engine_token = engine_token(secret).encode()
         self.tracing = Tracing.of(settings)
@@ -206,24 +206,26 @@ class EngineRuntime:
 
     def _hold(self, scope: RequestScope, lease: Lease, asked_at: float) -> None:
         """Keep the version in memory until the response has ended, and write both down."""
-        name = lease.name
-        ended = self.tracing.begin(name, is_gate=scope.is_gate, usage=scope.usage.total)
+        # Not the scope itself: with its `release` it would be a cycle, and each request garbage
+        # that waits for the collector.
+        name, is_gate, usage = lease.name, scope.is_gate, scope.usage
+        ended = self.tracing.begin(name, is_gate=is_gate, usage=usage.total)
 
         def release() -> None:
             ended()
             lease.release()
-            if not scope.is_gate:
-                self._count_abort(name, scope, asked_at)
+            if not is_gate:
+                self._count_abort(name, usage, asked_at)
 
         scope.release = release
-        if not scope.is_gate:
+        if not is_gate:
             self.metrics.used(name)
             self.metrics.waited_for_memory(name, self._clock() - asked_at)
             self.residency.asked(name)
 
-    def _count_abort(self, name: str, scope: RequestScope, asked_at: float) -> None:
+    def _count_abort(self, name: str, meter: UsageMeter, asked_at: float) -> None:
         """vLLM's statistics leave out what its client, or we, gave up before it had ended."""
-        usage = scope.usage.aborted()
+        usage = meter.aborted()
         if usage is not None:
             seconds = self._clock() - asked_at
             ttft = math.nan if usage.ttft_seconds is None else usage.ttft_seconds
@@ -267,12 +269,6 @@ class EngineRuntime:
     def record_finished(self, request: FinishedRequest) -> None:
         """Count a request that the engine finished."""
         self.metrics.finished(request)
-
-    def hash_key(self, key: str) -> str:
-        """As `serving.contract.hash_key`, with the derivation done once."""
-        keyed = self._key_hash.copy()
-        keyed.update(key.encode())
-        return keyed.hexdigest()
 
     def unix_seconds(self) -> float:
         """Wall clock, for the expiry of keys."""

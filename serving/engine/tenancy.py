@@ -19,7 +19,7 @@ from serving.engine.inner_routes import (
     answer_ready,
     answer_trace,
 )
-from serving.engine.resolution import SCOPE_GATE, SCOPES, BaseModel, Table
+from serving.engine.resolution import SCOPE_GATE, SCOPES, BaseModel
 from serving.engine.scope import Door, RequestRefused, RequestScope, current_scope, enter, leave
 
 __all__ = ["RequestRefused", "TenancyMiddleware", "current_scope", "open_door"]
@@ -106,25 +106,26 @@ class TenancyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse or pass on one connection."""
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            path, method = scope["path"], scope["method"]
+            if (path in _ANSWERED and method == "POST") or (path == _LISTED and method == "GET"):
+                try:
+                    grant = self._authorise(_door, scope, path)
+                except RequestRefused as exc:
+                    if _door is not None:
+                        _door.count_rejection(exc.code)
+                    await refuse(send, exc)
+                else:
+                    await self._pass_on(scope, receive, send, grant)
+            else:
+                await self._other(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await self._app(scope, receive, send)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         door, path, method = _door, scope["path"], scope["method"]
-        if (path in _ANSWERED and method == "POST") or (path == _LISTED and method == "GET"):
-            try:
-                table, grant = _authorise(door, scope, path)
-                self._check_limit(table, grant)
-            except RequestRefused as exc:
-                if door is not None:
-                    door.count_rejection(exc.code)
-                await refuse(send, exc)
-            else:
-                await self._pass_on(scope, receive, send, grant)
-        elif path in _INNER and method in _INNER[path] and door is not None:
+        if path in _INNER and method in _INNER[path] and door is not None:
             await self._inner(door, scope, receive, send)
         elif method != "GET":
             await refuse(send, _NOT_FOUND)
@@ -153,10 +154,27 @@ class TenancyMiddleware:
             n_in_flight = sum(self._in_flight.values())
             await answer_drain(door, scope, receive, send, n_in_flight=n_in_flight)
 
-    def _check_limit(self, table: Table, grant: KeyGrant) -> None:
+    def _authorise(self, door: Door | None, scope: Scope, path: str) -> KeyGrant:
+        if door is None or (table := door.table) is None:
+            raise _STARTING
+        key = _bearer(scope, may_be_api_key=path == _API_KEY_PATH)
+        if not key:
+            raise _NO_KEY
+        grant = table.keys.get(door.hash_key(key))
+        if grant is None:
+            raise _NO_KEY
+        if grant.expires_at is not None and grant.expires_at <= door.unix_seconds():
+            raise _NO_KEY
+        if SCOPES.isdisjoint(grant.scopes):
+            raise _NO_SCOPE
+        if door.departure.is_draining:
+            raise _DRAINING
+        if door.waits_for_gate and SCOPE_GATE not in grant.scopes:
+            raise _NOT_CLEARED
         limit = table.limits.get(grant.tenant)
         if limit is not None and self._in_flight.get(grant.tenant, 0) >= limit:
             raise _TOO_MANY
+        return grant
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, grant: KeyGrant) -> None:
         request = RequestScope(grant)
@@ -221,24 +239,6 @@ async def _withhold() -> None:
 
 def _add_header(message: Message, name: bytes, value: str) -> None:
     message["headers"] = [*message.get("headers", ()), (name, value.encode())]
-
-
-def _authorise(door: Door | None, scope: Scope, path: str) -> tuple[Table, KeyGrant]:
-    if door is None or (table := door.table) is None:
-        raise _STARTING
-    key = _bearer(scope, may_be_api_key=path == _API_KEY_PATH)
-    if not key:
-        raise _NO_KEY
-    grant = table.keys.get(door.hash_key(key))
-    if grant is None or (grant.expires_at is not None and grant.expires_at <= door.unix_seconds()):
-        raise _NO_KEY
-    if SCOPES.isdisjoint(grant.scopes):
-        raise _NO_SCOPE
-    if door.departure.is_draining:
-        raise _DRAINING
-    if door.waits_for_gate and SCOPE_GATE not in grant.scopes:
-        raise _NOT_CLEARED
-    return table, grant
 
 
 def _bearer(scope: Scope, *, may_be_api_key: bool) -> str | None:
