@@ -28,31 +28,42 @@ _SHOWN: tuple[tuple[str, str, str, Better], ...] = (
 _COMPARED = ("gap_p99", "ttft_p99", "capacity")
 
 
-def curve_settings(
-    start: Setting, *, budgets: Sequence[int], off_budget: int
-) -> tuple[Setting, ...]:
-    """Chunked prefill off, then each budget with chunks as large as it; the largest budget first.
+def curve_settings(start: Setting, off: Setting, budgets: Sequence[int]) -> tuple[Setting, ...]:
+    """Chunked prefill off; the start; then each budget, the largest first.
 
-    `off_budget` holds the longest request, which goes through in one step.
+    With a budget a chunk may be as large as the budget: the threshold is another setting's.
     """
-    off = dataclasses.replace(
-        start,
-        enable_chunked_prefill=False,
-        max_num_batched_tokens=off_budget,
-        long_prefill_token_threshold=off_budget,
-    )
     on = (
         dataclasses.replace(
             start, max_num_batched_tokens=budget, long_prefill_token_threshold=budget
         )
         for budget in sorted(set(budgets), reverse=True)
     )
-    return (off, *on)
+    return tuple(dict.fromkeys((off, start, *on)))
+
+
+def beside(rounds: Sequence[Round], wanted: Sequence[Setting]) -> tuple[Setting, ...]:
+    """Settings of these rounds that differ from the curve's in budget and threshold alone."""
+    plain = {_without_budget(setting) for setting in wanted}
+    others = {one.setting for one in rounds if _without_budget(one.setting) in plain}
+    return tuple(sorted(others - set(wanted), key=_size, reverse=True))
+
+
+def _without_budget(setting: Setting) -> Setting:
+    return dataclasses.replace(
+        setting, max_num_batched_tokens=None, long_prefill_token_threshold=None
+    )
+
+
+def _size(setting: Setting) -> tuple[int, int]:
+    return setting.max_num_batched_tokens or 0, setting.long_prefill_token_threshold or 0
 
 
 def rounds_in(document: Any) -> list[Round]:
-    """Every round in a JSON document, however deep; those that were given twice count once."""
-    found = {(one.setting, one.number): one for one in _rounds_in(document)}
+    """Every round in a JSON document, however deep; of those given twice the first counts."""
+    found: dict[tuple[Setting, int], Round] = {}
+    for one in _rounds_in(document):
+        found.setdefault((one.setting, one.number), one)
     return list(found.values())
 
 
@@ -86,11 +97,6 @@ def to_json(rounds: Sequence[Round]) -> list[dict[str, Any]]:
     ]
 
 
-def on_curve(rounds: Sequence[Round], wanted: Sequence[Setting]) -> list[Round]:
-    """Those of the wanted settings."""
-    return [one for one in rounds if one.setting in wanted]
-
-
 def missing(
     rounds: Sequence[Round], wanted: Sequence[Setting], *, runs: int
 ) -> list[tuple[Setting, list[int]]]:
@@ -103,6 +109,8 @@ def missing(
 def group_of(setting: Setting) -> str:
     """The row's name."""
     budget = setting.max_num_batched_tokens
+    if budget is None:
+        return "as vLLM"
     if not setting.enable_chunked_prefill:
         return "chunked prefill off"
     threshold = setting.long_prefill_token_threshold

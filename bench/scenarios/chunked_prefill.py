@@ -5,8 +5,8 @@ on with ever smaller budgets, under the long-prefill mix (every tenth prompt has
 between the tokens of short requests, their time to the first token, and the engine's pace with all
 requests due at once. Rounds of one number ask every setting for the same requests. Settings are
 measured in two passes, the second in reverse order, so that no end of the curve has the machine's
-better hour to itself. `--from FILE` takes the rounds of an earlier result, of this scenario or of
-`tuned_profile`, and measures only what is missing.
+better hour to itself. Machine, base and mix are `tuned_profile`'s: `--from FILE` takes the rounds
+of its grid, or of an earlier result of this one, and measures at their load what is missing.
 """
 
 from __future__ import annotations
@@ -17,65 +17,70 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.figure_table import Say, print_figures, progress_line
 from bench.machine import Machine, add_machine_option, machine_of
 from bench.result import write_result
+from bench.scenarios.tuned_profile import CPU, SHAPE
 from bench.trade_curve import (
+    beside,
     curve_figures,
     curve_settings,
     missing,
-    on_curve,
     rounds_in,
     to_json,
 )
 from serving.tuning.engine_rounds import EngineRounds
 from serving.tuning.race import Round
 from serving.tuning.shapes import BUILT_IN, Shape
-from serving.tuning.space import Setting
+from serving.tuning.space import Load, Setting, reference_of
 
 QUESTION = "What do short requests pay for long prompts, and what does sparing them cost?"
-SHAPE = "long-prefill"
-LARGEST = 4096
-_OCTAVES = (0, 2, 3, 4, 5, 6)
-"""Budgets: the largest one halved so often."""
-_QUICK_OCTAVES = (5,)
+_LARGEST, _OCTAVES, _QUICK_BUDGET = 1024, 5, 64
+_REQUESTS, _QUICK_REQUESTS, _RATE = 50, 12, 1.5
 _KIND = "short"
-CPU = Machine(
-    name="two x86-64 cores",
-    base="smol",
-    profile={
-        "dtype": "bfloat16", "gpu_slots": 2, "cpu_slots": 8, "max_rank": 8, "max_model_len": 2048,
-        "max_num_batched_tokens": LARGEST, "enforce_eager": True, "kv_cache_gib": 2,
-        "extra_arguments": ["--no-enable-prefix-caching"],
-    },
-    adapters=(1,),
-    concurrency=1,
-    n_prompt=20,
-    n_output=24,
-    ranks=(8,),
-)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The load: so many requests of the long-prefill mix, at so many a second."""
+
+    requests: int
+    rate: float
+
+    def draw(self, number: int) -> Shape:
+        """The requests of one round, as `tuned_profile` draws them."""
+        spec = dataclasses.replace(BUILT_IN[SHAPE], requests=self.requests)
+        return spec.with_rate(self.rate).draw(number)
+
+
+def offered_of(document: Any, options: argparse.Namespace) -> Offered:
+    """The load of the result that is gone on from; else the options'.
+
+    Raises:
+        SystemExit: another rate is asked for than the rounds in the result were measured at.
+    """
+    if document is None:
+        rate = _RATE if options.rate is None else options.rate
+        return Offered(_QUICK_REQUESTS if options.quick else _REQUESTS, rate)
+    parameters = document["parameters"]
+    rate = float(parameters["requests_per_second"])
+    if options.rate not in (None, rate):
+        raise SystemExit(f"--rate {options.rate:g}: the rounds in {options.source} had {rate:g}")
+    return Offered(int(parameters["requests"]), rate)
 
 
 def settings_of(machine: Machine, *, is_quick: bool) -> tuple[Setting, ...]:
-    """The curve on this machine: octaves below its profile's budget."""
+    """The curve on this machine: budgets by octaves, below the profile's own where it has one."""
     profile = machine.engine_profile()
-    largest = profile.max_num_batched_tokens or LARGEST
-    longest = profile.max_model_len or largest
-    octaves = _QUICK_OCTAVES if is_quick else _OCTAVES
-    return curve_settings(
-        Setting.of(profile),
-        budgets=[largest >> octave for octave in octaves],
-        off_budget=max(largest, longest),
-    )
-
-
-def draw(number: int, *, requests: int | None = None) -> Shape:
-    """The requests of a round, as `loraplane tune` draws them with its seed 0."""
-    spec = BUILT_IN[SHAPE]
-    return (spec if requests is None else dataclasses.replace(spec, requests=requests)).draw(number)
+    start = Setting.of(profile)
+    largest = (start.max_num_batched_tokens or 2 * _LARGEST) // 2
+    budgets = [_QUICK_BUDGET] if is_quick else [largest >> octave for octave in range(_OCTAVES)]
+    longest = Load(longest_prompt=0, n_adapters=1, n_requests=1, longest_request=largest)
+    return curve_settings(start, reference_of(start, profile, longest), budgets)
 
 
 def in_two_passes(
@@ -108,6 +113,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="rounds of each setting")
     parser.add_argument("--quick", action="store_true", help="one short round of two settings")
     parser.add_argument("--write", action="store_true", help="write bench/results")
+    parser.add_argument("--rate", type=float, help=f"requests a second (default: {_RATE:g})")
     parser.add_argument("--from", dest="source", type=Path, help="a result whose rounds count too")
     add_machine_option(parser)
     return parser.parse_args()
@@ -116,26 +122,28 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     """Measure what is missing, print the curve, and write the result with `--write`."""
     options = _options()
-    machine = machine_of(options, CPU)
-    runs, requests = (1, 12) if options.quick else (options.runs, None)
+    machine, runs = machine_of(options, CPU), 1 if options.quick else options.runs
+    document = None if options.source is None else json.loads(options.source.read_text())
+    offered = offered_of(document, options)
     wanted = settings_of(machine, is_quick=options.quick)
-    known = [] if options.source is None else rounds_in(json.loads(options.source.read_text()))
-    rounds = on_curve(known, wanted)
+    known = rounds_in(document)
+    shown = (*wanted, *beside(known, wanted))
+    rounds = [one for one in known if one.setting in shown]
     gaps = missing(rounds, wanted, runs=runs)
     n_steps = sum(len(numbers) for _, numbers in gaps)
     with tempfile.TemporaryDirectory() as text, progress_line("starting", n_steps=n_steps) as say:
         engines = EngineRounds(
-            machine.engine_profile(), lambda number: draw(number, requests=requests),
-            machine.adapters[0], _KIND, Path(text), rank=machine.ranks[0],
+            machine.engine_profile(), offered.draw, machine.adapters[0], _KIND, Path(text),
+            rank=machine.ranks[0],
         )  # fmt: skip
         for setting, numbers in in_two_passes(gaps):
             rounds += _measure(engines, setting, numbers, say)
-    figures = curve_figures(rounds, wanted)
+    figures = curve_figures(rounds, shown)
     print_figures(QUESTION, figures)
     if options.write:
         parameters: dict[str, Any] = {
             "machine": machine, "runs": runs, "shape": SHAPE, "measured_here": n_steps,
-            "requests": len(draw(0, requests=requests).arrivals),
+            "requests": offered.requests, "requests_per_second": offered.rate,
             "from": None if options.source is None else options.source.name,
         }  # fmt: skip
         write_result(
