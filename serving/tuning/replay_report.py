@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from adapters.parity.verdict import VerdictKind
 from serving.tuning.goals import METRICS
 from serving.tuning.measure import LoadResult, percentile
 from serving.tuning.replay import CANDIDATE, Replayed, runs_of
@@ -52,8 +53,9 @@ def figure_rows(found: Replayed) -> list[tuple[str, ...]]:
 def sentences(found: Replayed) -> list[str]:
     """What a person wants to know, the verdict first."""
     judged, replay = judged_of(found), found.replay
-    n_runs = len(found.results[CANDIDATE])
-    lines = [f"{judged.verdict}: {len(judged.findings)} goals after {n_runs} runs of each."]
+    n_runs, n = len(found.results[CANDIDATE]), len(judged.findings)
+    n_kept = sum(one.verdict is VerdictKind.PASS for one in judged.findings)
+    lines = [f"{judged.verdict}: {n_kept} of {n} goals kept beyond chance, after {n_runs} runs."]
     lines += judged.reasons
     if replay.current is not None:
         order = replay.order

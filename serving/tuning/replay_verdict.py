@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from adapters.parity.verdict import VerdictKind
 from serving.tuning.goals import METRICS, Values, loss
@@ -57,7 +58,7 @@ class Finding:
     high: float
     """`low` to `high` is the interval: its worse side decides a PASS, its better side a FAIL."""
     reason: str = ""
-    """Why it is open, and what to do."""
+    """What follows the figure's name: why it fails; or why it is open, and what to do."""
 
     @property
     def unit(self) -> str:
@@ -92,7 +93,6 @@ def judge(slos: Slos, runs: Runs, rules: Rules) -> Judged:
             f"{runs.n_failed} of {runs.n_requests} requests were not answered; "
             f"at most a share of {slos.max_failed_ratio:g} may be"
         )
-    reasons += [f"{one.slo.figure}: {one.reason}" for one in findings if one.reason]
     verdicts = {one.verdict for one in findings}
     if has_failures or VerdictKind.FAIL in verdicts:
         verdict = VerdictKind.FAIL
@@ -100,6 +100,10 @@ def judge(slos: Slos, runs: Runs, rules: Rules) -> Judged:
         verdict = VerdictKind.PASS
     else:
         verdict = VerdictKind.INCONCLUSIVE
+    # What is open is of no interest where something has failed.
+    reasons += [f"{one.slo.figure} {one.reason}" for one in findings if one.verdict is verdict]
+    if verdict is VerdictKind.PASS:
+        reasons = []
     return Judged(verdict, findings, runs.n_failed, runs.n_requests, tuple(reasons))
 
 
@@ -113,17 +117,26 @@ def _find(slo: Slo, runs: Runs, rules: Rules, *, n_goals: int) -> Finding:
         return Finding(slo, VerdictKind.INCONCLUSIVE, figure, math.nan, math.nan, why)
     # Two-sided quantiles at twice the level are the one-sided ones.
     alpha = rules.alpha / rules.n_looks
-    worst = mean + error * _quantile(1 - 2 * alpha, degrees)
-    best = mean - error * _quantile(1 - 2 * alpha / n_goals, degrees)
+    sure = _Sureness(1 - 2 * alpha, 1 - 2 * alpha / n_goals)
+    worst = mean + error * _quantile(sure.of_pass, degrees)
+    best = mean - error * _quantile(sure.of_fail, degrees)
     low, high = sorted((slo.figure_at(best), slo.figure_at(worst)))
-    verdict, reason = VerdictKind.INCONCLUSIVE, ""
+    verdict = VerdictKind.INCONCLUSIVE
     if worst <= 0:
-        verdict = VerdictKind.PASS
+        verdict, reason = VerdictKind.PASS, ""
     elif best > 0:
-        verdict = VerdictKind.FAIL
+        unit = "x the current one's" if slo.is_relative else METRICS[slo.metric]
+        verdict, reason = VerdictKind.FAIL, f"is {figure:.3g} {unit}: {slo.text}"
     else:
-        reason = _advice(mean, error, n=len(candidate))
+        reason = _advice(mean, error, degrees, sure, n=len(candidate))
     return Finding(slo, verdict, figure, low, high, reason)
+
+
+class _Sureness(NamedTuple):
+    """Two-sided confidences whose intervals' sides decide."""
+
+    of_pass: float
+    of_fail: float
 
 
 def _excess(
@@ -169,23 +182,26 @@ def _difference(
 def _undefined(slo: Slo, runs: Runs) -> str:
     n = len(runs.candidate.get(slo.kind, ()))
     if n < 2:
-        return f"{n} runs say nothing of how much runs differ: make at least two"
+        return f"is open: {n} runs say nothing of how much runs differ: make at least two"
     if slo.is_relative and runs.current is None:
-        return "there is no current one to compare with: name it"
+        return "is open: there is no current one to compare with: name it"
     if slo.metric.startswith("gap"):
         return (
-            "a run has no gap between tokens, or its tokens all came at once: use a window with "
-            "longer answers"
+            "is open: a run has no gap between tokens, or its tokens all came at once: use a "
+            "window with longer answers"
         )
-    return "it is not defined in a run: nothing of this class was answered, or it took no time"
+    return "is open: in a run nothing of this class was answered, or it took no time"
 
 
-def _advice(mean: float, error: float, *, n: int) -> str:
-    # 2: about the quantile once there are many runs.
-    wanted = math.ceil(n * (2 * error / mean) ** 2) if mean else math.inf
-    if wanted <= _MOST_ADVISED_RUNS:
-        return f"{n} runs do not decide it; about {max(wanted, n + 1)} would: raise --most-runs"
+def _advice(mean: float, error: float, degrees: int, sure: _Sureness, *, n: int) -> str:
+    """How many runs would decide it, if they scatter as these do and their mean stays."""
+    confidence = sure.of_pass if mean < 0 else sure.of_fail
+    for wanted in range(n + 1, _MOST_ADVISED_RUNS + 1):
+        half = error * math.sqrt(n / wanted)
+        half *= _quantile(confidence, max(1, degrees * (wanted - 1) // (n - 1)))
+        if half < abs(mean):
+            return f"is open after {n} runs; about {wanted} would decide it: raise --most-runs"
     return (
-        f"{n} runs do not decide it, and it is too near the limit for a few more: replay a longer "
-        "window, on a quieter machine, or move the limit"
+        f"is open after {n} runs, and too near its limit for a few more: replay a longer window, "
+        "on a quieter machine, or move the limit"
     )
