@@ -162,14 +162,17 @@ def _draw(source: str, seed: int, window: _Window, **changes: float | None) -> S
 
 
 def _changed(spec: ShapeSpec, **changes: Any) -> ShapeSpec:
+    from serving.tuning.shapes import ShapeInvalid, check_size
+
     rate = changes.pop("rate", None)
     spec = spec if rate is None else spec.with_rate(rate)
-    # A given end takes the place of the spec's: ten minutes are not cut short at 60 requests.
-    return (
-        dataclasses.replace(spec, **{"requests": None, "seconds": None, **changes})
-        if changes
-        else spec
-    )
+    if changes:
+        # A given end takes the place of the spec's: ten minutes are not cut short at 60 requests.
+        spec = dataclasses.replace(spec, **{"requests": None, "seconds": None, **changes})
+    try:
+        return check_size(spec)
+    except ShapeInvalid as exc:
+        raise UsageError_(str(exc)) from exc
 
 
 def _goals(shape: Shape, file: Path | None, limits: dict[str, Any]) -> Slos | None:

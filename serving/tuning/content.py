@@ -23,17 +23,20 @@ _WORDS = (
 
 def prompt_tokens(arrival: Arrival, *, index: int, seed: int, vocabulary: int) -> list[int]:
     """Exactly `arrival.n_prompt` token ids below `vocabulary`, the same for the same seed."""
-    low = vocabulary // _SPECIAL_SHARE
-    n_shared = min(arrival.n_shared, arrival.n_prompt)
-    shared = _draw(low, vocabulary, n_shared, (seed, _PREFIXES, arrival.adapter, *_key(arrival)))
-    own = _draw(low, vocabulary, arrival.n_prompt - n_shared, (seed, _PROMPTS, index))
-    return shared + own
+    return _numbers(arrival, index, seed, low=vocabulary // _SPECIAL_SHARE, high=vocabulary)
 
 
 def prompt_words(arrival: Arrival, *, index: int, seed: int) -> str:
     """About as many tokens in common English words, each one token of most vocabularies."""
-    numbers = prompt_tokens(arrival, index=index, seed=seed, vocabulary=len(_WORDS))
+    numbers = _numbers(arrival, index, seed, low=0, high=len(_WORDS))
     return " ".join(_WORDS[number] for number in numbers)
+
+
+def _numbers(arrival: Arrival, index: int, seed: int, *, low: int, high: int) -> list[int]:
+    n_shared = min(arrival.n_shared, arrival.n_prompt)
+    of = (seed, _PREFIXES, arrival.adapter, *arrival.kind.encode())
+    shared = _draw(low, high, n_shared, of)
+    return shared + _draw(low, high, arrival.n_prompt - n_shared, (seed, _PROMPTS, index))
 
 
 def _draw(low: int, high: int, n: int, key: tuple[int, ...]) -> list[int]:
@@ -41,7 +44,3 @@ def _draw(low: int, high: int, n: int, key: tuple[int, ...]) -> list[int]:
         return []
     drawn: list[int] = np.random.default_rng(key).integers(low, high, size=n).tolist()
     return drawn
-
-
-def _key(arrival: Arrival) -> bytes:
-    return arrival.kind.encode()

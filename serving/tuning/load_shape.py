@@ -6,6 +6,7 @@ name and reads them from YAML; `recorded` makes a shape from an engine's access 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
@@ -111,6 +112,12 @@ class ShapeSpec:
     adapters: AdapterMix = AdapterMix()
     requests: int | None = None
     seconds: float | None = None
+
+    @property
+    def expected_requests(self) -> float:
+        """How many requests a shape of it has, as far as its end is a time: about."""
+        of_time = math.inf if self.seconds is None else self.process.rate * self.seconds
+        return min(math.inf if self.requests is None else self.requests, of_time)
 
     def with_rate(self, rate: float) -> ShapeSpec:
         """The same at another mean rate, in requests per second."""

@@ -32,9 +32,13 @@ __all__ = [
     "ShapeInvalid",
     "ShapeSource",
     "ShapeSpec",
+    "check_size",
     "parse_shape",
     "read_shape",
 ]
+
+MOST_REQUESTS = 1_000_000
+"""A sample of a request of a few hundred tokens takes some 10 kB of memory."""
 
 
 class ShapeInvalid(ValueError):
@@ -121,6 +125,21 @@ def read_shape(source: str) -> ShapeSource:
     return parse_shape({"name": path.stem, **loaded})
 
 
+def check_size(spec: ShapeSpec) -> ShapeSpec:
+    """The spec, if its requests fit into memory.
+
+    Raises:
+        ShapeInvalid: it asks for more than `MOST_REQUESTS`.
+    """
+    if spec.expected_requests > MOST_REQUESTS:
+        raise ShapeInvalid(
+            "requests" if spec.seconds is None else "seconds",
+            f"about {spec.expected_requests:.3g} requests are more than {MOST_REQUESTS:,}, which "
+            "is the most: end it earlier",
+        )
+    return spec
+
+
 def _parse_recorded(values: Mapping[str, Any], *, folder: Path) -> Recording:
     try:
         section = Fields(values, known=("recorded",)).value("recorded")
@@ -161,7 +180,7 @@ def parse_shape(values: Mapping[str, Any]) -> ShapeSpec:
         ShapeInvalid: a field is unknown, missing, of another type or impossible.
     """
     try:
-        return _shape(values)
+        return check_size(_shape(values))
     except FieldInvalid as exc:
         raise ShapeInvalid(exc.field, exc.problem) from exc
 

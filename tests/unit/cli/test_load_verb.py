@@ -106,6 +106,7 @@ def test_failed_requests_are_counted_told_and_break_goals(
         (("--shape", "poison"), "did you mean poisson"),
         (("--shape", "poisson", "--speed", "2"), "are for a recorded trace"),
         (("--shape", "zipf", "--adapter", "plain"), "adapters"),
+        (("--seconds", "1e9"), "end it earlier"),
         (("--shape", "none.jsonl"), "No such file"),
         (("--chat", "--out", "/no/such/folder/x", "--requests", "1"), "cannot be written"),
     ],

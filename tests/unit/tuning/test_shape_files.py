@@ -85,6 +85,11 @@ def test_processes_have_fields_of_their_own() -> None:
         (request(weight=float("nan")), "classes[0].weight: nan is not a number"),
         (shape(classes=2 * request()["classes"]), "classes[1].kind: 'short' is there twice"),
         (shape(adapters={"number": 0}), "adapters.number: 0 is less than 1"),
+        (shape(requests=10**9), "requests: about 1e+09 requests are more than 1,000,000"),
+        (
+            {k: v for k, v in shape(seconds=1e300).items() if k != "requests"},
+            "seconds: about 2e+300",
+        ),
         (shape(adapters=16), "adapters: 16 is not a mapping of number, zipf"),
         ({k: v for k, v in shape().items() if k != "requests"}, "and so is seconds"),
     ],
