@@ -107,16 +107,24 @@
   }
 
   function trade(plot) {
-    const ink = seriesColour(0), xs = plot.marks.map((mark) => mark.x), ys = plot.marks.map((mark) => mark.y);
+    const best = plot.marks.filter((mark) => mark.is_best).sort((a, b) => a.x.median - b.x.median);
+    const rest = plot.marks.filter((mark) => !mark.is_best);
+    const trace = (marks, ink, mode) => ({
+      x: marks.map((mark) => mark.x.median), y: marks.map((mark) => mark.y.median), mode,
+      error_x: bars(marks.map((mark) => mark.x), ink), error_y: bars(marks.map((mark) => mark.y), ink),
+      text: marks.map((mark) => mark.label), hovertemplate, textposition: "top center", showlegend: false,
+      textfont: { size: 11 }, cliponaxis: false, marker: { size: 8, color: ink }, line: { width: 1.5, color: ink },
+    });
+    // More texts than these lie on each other; the table below names them all.
+    const text = plot.marks.length > 8 ? "" : "+text";
+    const xs = plot.marks.map((mark) => mark.x.median), ys = plot.marks.map((mark) => mark.y.median);
     return {
-      data: [{
-        x: xs.map((x) => x.median), y: ys.map((y) => y.median), error_x: bars(xs, ink), error_y: bars(ys, ink),
-        text: plot.marks.map((mark) => mark.label), hovertemplate, textposition: "top center",
-        textfont: { size: 11 }, mode: plot.marks.length > 14 ? "markers" : "markers+text",
-        cliponaxis: false, marker: { size: 8, color: ink },
-      }],
-      height: 400, xaxis: axis(plot.x_title, plot.log_x, xs.map((x) => x.median)),
-      yaxis: axis(plot.y_title, plot.log_y, ys.map((y) => y.median)),
+      data: [
+        trace(rest, colour("--soft"), `markers${text}`),
+        trace(best, seriesColour(0), `lines+markers${text}`),
+      ],
+      height: 400, xaxis: { ...axis(plot.x_title, plot.log_x, xs), ...(plot.log_x ? {} : { rangemode: "normal" }) },
+      yaxis: { ...axis(plot.y_title, plot.log_y, ys), ...(plot.log_y ? {} : { rangemode: "normal" }) },
     };
   }
 

@@ -19,8 +19,10 @@ _FEWEST = 3
 """Marks below which a picture says less than a table; arbitrary."""
 _MOST_SERIES = 6
 _MOST_PLOTS = 6
-_LOG_FROM = 30.0
+_LOG_FROM, _LOG_TRADE_FROM = 30.0, 8.0
 """Largest over smallest value from which an axis is logarithmic; arbitrary."""
+_MOST_ROWS = 16
+"""Groups above which a trade says more than a line for each; arbitrary."""
 _HINTS = {"lower": "lower is better", "higher": "higher is better", None: ""}
 
 
@@ -31,8 +33,9 @@ def plots_of(figures: Sequence[Figure], trades: Sequence[Trade] = ()) -> list[di
     for figure in figures:
         if figure.defined:
             alike.setdefault((figure.unit, figure.better), []).append(figure)
+    is_crowded = bool(found) and len({figure.group for figure in figures}) > _MOST_ROWS
     for part in alike.values():
-        if len(part) >= _FEWEST:
+        if len(part) >= _FEWEST and not is_crowded:
             found += _pictures(part)
     return found[:_MOST_PLOTS]
 
@@ -158,19 +161,34 @@ def _trade(figures: Sequence[Figure], trade: Trade) -> dict[str, Any] | None:
     if len(groups) < _FEWEST:
         return None
     first_x, first_y = xs[groups[0]], ys[groups[0]]
+    costs = {group: (_cost(xs[group]), _cost(ys[group])) for group in groups}
     return {
         "kind": "trade",
         "title": f"{title_of(trade.y)} against {title_of(trade.x)}",
-        "hint": "",
+        "hint": "the line joins what nothing else is better than in both",
         "x_title": _axis(first_x),
         "y_title": _axis(first_y),
-        "log_x": is_wide([xs[group].median for group in groups]),
+        "log_x": is_wide([xs[group].median for group in groups], ratio=_LOG_TRADE_FROM),
         "log_y": is_wide([ys[group].median for group in groups]),
         "marks": [
-            {"label": title_of(group), "x": _interval(xs[group]), "y": _interval(ys[group])}
+            {
+                "label": title_of(group),
+                "x": _interval(xs[group]),
+                "y": _interval(ys[group]),
+                "is_best": not is_dominated(costs[group], costs.values()),
+            }
             for group in groups
         ],
     }
+
+
+def _cost(figure: Figure) -> float:
+    return -figure.median if figure.better == "higher" else figure.median
+
+
+def is_dominated(one: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
+    """Whether another costs no more in both, and less in one."""
+    return any(all(a <= b for a, b in zip(o, one, strict=True)) and o != one for o in others)
 
 
 def _axis(figure: Figure) -> str:
@@ -191,6 +209,6 @@ def _values(figures: Sequence[Figure]) -> list[float]:
     return [value for figure in figures for value in figure.defined]
 
 
-def is_wide(values: Sequence[float]) -> bool:
+def is_wide(values: Sequence[float], *, ratio: float = _LOG_FROM) -> bool:
     """Whether small and large ones could not be told apart on a linear axis."""
-    return min(values) > 0 and max(values) / min(values) >= _LOG_FROM
+    return min(values) > 0 and max(values) / min(values) >= ratio

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.figure_table import Say, print_figures, progress_line
-from bench.fixtures.adapters import trained_adapter
-from bench.fixtures.base_model import smol_base
+from bench.fixtures.adapters import make_random_adapters, trained_adapter
+from bench.fixtures.base_model import smol_base, tiny_base
 from bench.fixtures.tool_calls import ACME, held_out_cases, training_cases
 from bench.fleet import Fleet, running_fleet
 from bench.result import Figure, write_result
@@ -123,26 +123,34 @@ def _seconds(row: Json, stage: str) -> float:
     return 0.0 if is_kept else float(row["seconds_by_stage"].get(stage, 0.0))
 
 
+def _world(folder: Path, *, is_quick: bool) -> tuple[Path, Path]:
+    """Base and adapter: small and real, or only as quick as the path between them can be."""
+    if not is_quick:
+        return smol_base(), trained_adapter(ACME)
+    base = tiny_base()
+    return base, make_random_adapters(1, base=base, folder=folder / "adapters", rank=16)[0]
+
+
 def main() -> None:
     """Print the stages' seconds; write the result with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one run of eight cases")
+    parser.add_argument("--quick", action="store_true", help="four cases, the tiny base")
     parser.add_argument("--write", action="store_true", help="write bench/results")
     parser.add_argument("--cases", type=int, default=100, help="of all runs together")
     parser.add_argument("--max-tokens", type=int, default=40)
     parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
     if options.quick:
-        options.runs, options.cases = 1, 8
-    base, adapter = smol_base(), trained_adapter(ACME)
+        options.runs, options.cases, options.max_tokens = 1, 4, 8
     profile = {**_PROFILE, "dtype": options.dtype}
     with (
         tempfile.TemporaryDirectory() as text,
         progress_line("starting a fleet", n_steps=options.runs) as say,
-        running_fleet(base, Path(text) / "fleet", profile=profile) as fleet,
     ):
-        rows = _measure(fleet, adapter, options, say)
+        base, adapter = _world(Path(text), is_quick=options.quick)
+        with running_fleet(base, Path(text) / "fleet", profile=profile) as fleet:
+            rows = _measure(fleet, adapter, options, say)
     figures = figures_of(rows, n_cases=options.cases // options.runs)
     print_figures(QUESTION, figures)
     if options.write:

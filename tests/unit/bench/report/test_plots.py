@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.report.catalogue import Trade
-from bench.report.plots import counted, is_wide, plots_of
+from bench.report.plots import counted, is_dominated, is_wide, plots_of
 from bench.result import Figure
 
 
@@ -103,6 +103,28 @@ def test_a_trade_is_drawn_first_with_a_mark_per_setting_that_has_both() -> None:
     assert first["kind"] == "trade"
     assert [mark["label"] for mark in first["marks"]] == ["a", "b", "c"]
     assert first["x_title"] == "gap, ms: lower is better"
+
+
+def test_a_trade_of_many_settings_is_drawn_alone_and_knows_the_best() -> None:
+    names = [f"setting {n}" for n in range(20)]
+    rows = [Figure("gap", "ms", (float(n),), "lower", name) for n, name in enumerate(names)]
+    rows += [
+        Figure("pace", "t/s", (7.0 - n,) if n < 3 else (1.0,), "higher", name)
+        for n, name in enumerate(reversed(names))
+    ]
+
+    (plot,) = plots_of(rows, [Trade("gap", "pace")])
+
+    best = [mark["label"] for mark in plot["marks"] if mark["is_best"]]
+    assert best == ["setting 0", "setting 17", "setting 18", "setting 19"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1))
+def test_something_is_always_best_and_beats_all_that_is_not(costs: list[tuple[int, int]]) -> None:
+    best = [cost for cost in costs if not is_dominated(cost, costs)]
+
+    assert best
+    assert all(is_dominated(cost, best) for cost in costs if cost not in best)
 
 
 finite = st.floats(-1e9, 1e9)
