@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from serving.engine.runtime import set_runtime
+from serving.engine.scope import RequestScope
 from serving.engine.tenancy import TenancyMiddleware, current_scope
 from tests.fakes.front_door import Served, behind_the_door
 
@@ -152,3 +154,29 @@ def _admitting(served: Served) -> Any:
         await send({"type": "http.response.body", "body": b""})
 
     return app
+
+
+async def test_an_ended_request_leaves_nothing_that_only_the_collector_could_free(
+    served: Served,
+) -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await served.world.runtime.admit(current_scope(), "support", {})
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(_message: Any) -> None:
+        """The client."""
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    headers = [(b"authorization", b"Bearer acme-key")]
+    scope = {"type": "http", "path": "/v1/completions", "method": "POST", "headers": headers}
+    gc.collect()
+    gc.disable()
+    try:
+        await TenancyMiddleware(app)(scope, receive, send)
+
+        assert not [one for one in gc.get_objects() if isinstance(one, RequestScope)]
+    finally:
+        gc.enable()

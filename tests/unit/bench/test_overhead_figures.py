@@ -122,4 +122,4 @@ def test_no_variant_is_first_in_every_block_and_saturation_comes_last() -> None:
     assert [row["name"] for row in rows] == [name for name, _ in asked]
     assert {asked[index][0] for index in range(0, len(asked), 4)} == set(names)
     assert [n for _, n in asked] == [1] * 12 + [16] * 4
-    assert all(row["per_second"] == 10.0 for row in rows)
+    assert [row["per_second"] for row in rows] == [10.0] * 12 + [5.0] * 4
