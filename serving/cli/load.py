@@ -8,15 +8,16 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from serving.cli import load_options as given
 from serving.cli import views
 from serving.cli.errors import LoadUnanswered, Unavailable, UsageError_
-from serving.cli.options import AsJson, option
+from serving.cli.options import AsJson
 from serving.cli.replay_options import E2eP99, GapP99, Since, SloFile, Speed, TtftP99, Until
 
 if TYPE_CHECKING:
@@ -33,59 +34,27 @@ _FIX = "docs/load.md lists shapes and their fields."
 
 
 def load(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The server's, without /v1.")],
-    shape: Annotated[
-        str, option("--shape", help="A shape's name, its YAML file, or a recorded trace (.jsonl).")
-    ] = "poisson",
-    adapter: Annotated[
-        list[str] | None,
-        option(
-            "--adapter",
-            metavar="NAME[=KEY]",
-            help="Model or adapter to ask, the most popular first; again for each one (default: "
-            "all that /v1/models has).",
-        ),
-    ] = None,
-    key: Annotated[
-        str | None, option("--key", help="API key of models that are given without one.")
-    ] = None,
-    rate: Annotated[
-        float | None,
-        option("--rate", help="Requests per second instead of the shape's.", min=0.001),
-    ] = None,
-    requests: Annotated[
-        int | None, option("--requests", help="End after so many requests.", min=1)
-    ] = None,
-    seconds: Annotated[
-        float | None, option("--seconds", help="End after so long.", min=0.001)
-    ] = None,
+    url: given.ServerUrl,
+    shape: given.ShapeSource = "poisson",
+    adapter: given.Models = None,
+    key: given.Key = None,
+    rate: given.Rate = None,
+    requests: given.Requests = None,
+    seconds: given.Seconds = None,
     since: Since = None,
     until: Until = None,
     speed: Speed = 1.0,
-    seed: Annotated[int, option("--seed", help="Of times, sizes and prompts.", min=0)] = 0,
-    words: Annotated[
-        bool, option("--words", help="Prompts of words, for servers that take no token ids.")
-    ] = False,
-    chat: Annotated[bool, option("--chat", help="Ask /v1/chat/completions; with --words.")] = False,
-    ignore_eos: Annotated[
-        bool,
-        option(
-            "--ignore-eos/--keep-eos", help="Ask for answers of exact length (vLLM's own field)."
-        ),
-    ] = True,
-    vocabulary: Annotated[
-        int, option("--vocabulary", help="Token ids of prompts are below this.", min=100)
-    ] = 1000,
-    timeout: Annotated[
-        float, option("--timeout", help="Seconds after which a request has failed.", min=0.001)
-    ] = 300.0,
+    seed: given.Seed = 0,
+    words: given.Words = False,
+    chat: given.Chat = False,
+    ignore_eos: given.IgnoreEos = True,
+    vocabulary: given.Vocabulary = 1000,
+    timeout: given.Timeout = 300.0,
     slo: SloFile = None,
     ttft_p99_ms: TtftP99 = None,
     gap_p99_ms: GapP99 = None,
     e2e_p99_ms: E2eP99 = None,
-    out: Annotated[
-        Path | None, option("--out", help="JSON file to write, with each request.")
-    ] = None,
+    out: given.Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Offer a load to a server and show its latencies; exit code 1: a goal was not kept."""
@@ -147,10 +116,10 @@ def _draw(source: str, seed: int, window: _Window, **changes: float | None) -> S
         raise UsageError_(str(exc), fix=_FIX) from exc
     if window != _Window(None, None, 1.0) and not source.endswith(".jsonl"):
         raise UsageError_("--since, --until and --speed are for a recorded trace (.jsonl).")
-    given = {name: value for name, value in changes.items() if value is not None}
+    wanted = {name: value for name, value in changes.items() if value is not None}
     if isinstance(spec, ShapeSpec):
-        spec = _changed(spec, **given)
-    elif given:
+        spec = _changed(spec, **wanted)
+    elif wanted:
         raise UsageError_(
             "A recorded load has its own rate and end.",
             fix="Use --speed, --since and --until; docs/load.md has their YAML form.",
@@ -188,11 +157,11 @@ def _goals(shape: Shape, file: Path | None, limits: dict[str, Any]) -> Slos | No
         raise UsageError_(str(exc), fix="docs/replay.md has all goals.") from exc
 
 
-def _models(url: str, given: list[str] | None, key: str | None) -> tuple[Model, ...]:
+def _models(url: str, named: list[str] | None, key: str | None) -> tuple[Model, ...]:
     from serving.tuning.generator import Model
 
-    if given:
-        pairs = [text.partition("=") for text in given]
+    if named:
+        pairs = [text.partition("=") for text in named]
         return tuple(Model(name, own or key) for name, _, own in pairs)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:

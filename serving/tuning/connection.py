@@ -32,6 +32,12 @@ class Origin:
     port: int
     is_tls: bool
 
+    @property
+    def authority(self) -> str:
+        """For the header Host."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -102,7 +108,7 @@ class Connections:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(origin.host),
+                    lambda: _Connection(origin.authority),
                     origin.host,
                     origin.port,
                     ssl=True if origin.is_tls else None,
@@ -115,8 +121,8 @@ class Connections:
 class _Connection(asyncio.Protocol):
     """One connection; one exchange at a time."""
 
-    def __init__(self, host: str) -> None:
-        self._host = host
+    def __init__(self, authority: str) -> None:
+        self._authority = authority
         self._http = h11.Connection(h11.CLIENT)
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
@@ -125,7 +131,7 @@ class _Connection(asyncio.Protocol):
     async def run(self, exchange: Exchange) -> None:
         self._ended = asyncio.get_running_loop().create_future()
         self._exchange = exchange
-        own = [("Host", self._host), ("Content-Length", str(len(exchange.body)))]
+        own = [("Host", self._authority), ("Content-Length", str(len(exchange.body)))]
         request = h11.Request(method="POST", target=exchange.path, headers=own + exchange.headers)
         head = self._http.send(request) or b""
         body = self._http.send(h11.Data(data=exchange.body)) or b""

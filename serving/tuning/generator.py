@@ -62,13 +62,16 @@ class Target:
             raise TargetInvalid("chat takes no token ids: use prompts in words")
         if self.vocabulary < 2:
             raise TargetInvalid(f"a vocabulary of {self.vocabulary} makes no distinct prompts")
+        for model in self.models:
+            if model.key is not None and not (model.key.isascii() and model.key.isprintable()):
+                raise TargetInvalid(f"the key of {model.name} has characters that no header takes")
         self.origin  # noqa: B018 - its errors belong here
 
     @property
     def origin(self) -> Origin:
         """Host and port of `url`."""
-        parts = urlsplit(self.url)
         try:
+            parts = urlsplit(self.url)
             port = parts.port
         except ValueError as exc:
             raise TargetInvalid(f"{self.url}: {exc}") from exc

@@ -26,8 +26,8 @@ from serving.tuning.recorded import (
 from serving.tuning.strict_fields import FieldInvalid, Fields, nearest
 
 __all__ = [
-    "BUILT_IN",
     "Arrival",
+    "BUILT_IN",
     "Shape",
     "ShapeInvalid",
     "ShapeSource",
