@@ -203,9 +203,20 @@ def _progress() -> Iterator[Say]:
         console=views.err,
         transient=True,
     )
+    last = ""
+
+    def show(stage: str, share: float) -> None:
+        nonlocal last
+        bars.update(task, description=stage, completed=share)
+        name = stage.partition(",")[0]
+        if name != last and not views.err.is_terminal:
+            # A Job's log: who reads it wants to know how far it came.
+            views.err.print(name, markup=False, highlight=False, soft_wrap=True)
+        last = name
+
     with bars:
         task = bars.add_task("", total=1.0)
-        yield lambda stage, share: bars.update(task, description=stage, completed=share)
+        yield show
 
 
 def _show(found: Replayed, *, report: Path | None, samples: Path | None, as_json: bool) -> None:
