@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -48,7 +49,7 @@ SHAPE = "long-prefill"
 LOAD_SHARE = 0.7
 """Of the default's pace. High enough that more than one gap in a hundred is behind a long prompt:
 below that the p99 falls now on one side and now on the other."""
-_REQUESTS, _QUICK_REQUESTS, _QUICK_RATE = 50, 20, 4.0
+_REQUESTS, _QUICK_REQUESTS, _QUICK_RATE = 40, 20, 4.0
 _LOSS = 0.11
 CPU = Machine(
     name="two x86-64 cores",
@@ -73,6 +74,7 @@ _GRID = Space(
     )
 )
 _QUICK_GRID = Space(MappingProxyType({"max_num_batched_tokens": (64,)}))
+_SEARCH = Rules(min_rounds=2, max_rounds=3, start_rounds=3)
 _Choose = Callable[[Plan, State], Measure | Stop]
 
 
@@ -159,9 +161,19 @@ def measure(machine: Machine, options: argparse.Namespace, say: Say) -> dict[str
     task = task_of(machine, spec, options.runs, is_quick=options.quick)
     prepared = prepare(task, is_cpu=task.profile.kv_cache_gib is not None)
     run = partial(carry_out, machine, task, prepared, say=say)
+    n_settings = len(prepared.plan.candidates) + 1 + (prepared.plan.reference is not None)
+    costs = prepared.assumed
+    minutes = n_settings * (costs.start + options.runs * costs.round) / 60
+    print(
+        f"{rate:g} requests/s; the grid has {n_settings} settings and takes about {minutes:.0f} "
+        f"minutes, the search at most a third of that; records: {options.work}",
+        file=sys.stderr,
+    )
     grid, _ = run(prepared.plan, options.work / "grid", exhaustive_step)
     # A third of the grid's time is what the search may take; chunked prefill off is in the grid.
-    plan = dataclasses.replace(prepared.plan, reference=None, budget_seconds=grid.spent_seconds / 3)
+    plan = dataclasses.replace(
+        prepared.plan, reference=None, budget_seconds=grid.spent_seconds / 3, rules=_SEARCH
+    )
     tune, stop = grid, Stop("two settings are no search")
     if not options.quick:
         tune, stop = run(plan, options.work / "tune", next_step)
@@ -189,6 +201,7 @@ def write(machine: Machine, measured: dict[str, Any], *, runs: int) -> None:
     parameters = {
         "machine": machine,
         "runs": runs,
+        "rounds_of_the_search": dataclasses.asdict(_SEARCH),
         "default": "max_num_batched_tokens left to vLLM: 2048 on a CPU; no prompt is cut",
         "shape": SHAPE,
         "requests": len(shape.arrivals),
@@ -222,7 +235,7 @@ def _row(one: Any) -> dict[str, Any]:
 def main() -> None:
     """Print the figures, write them with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, help="rounds of each setting (default: 3)")
+    parser.add_argument("--runs", type=int, help="rounds of each setting of the grid (default: 4)")
     parser.add_argument("--rate", type=float, help="requests per second instead of a share")
     parser.add_argument("--work", type=Path, help="folder of the records (default: .bench/...)")
     parser.add_argument("--fresh", action="store_true", help="forget the records and begin anew")
@@ -234,7 +247,7 @@ def main() -> None:
     if options.quick:
         machine = dataclasses.replace(machine, base="tiny")
         options.rate = options.rate or _QUICK_RATE
-    options.runs = options.runs or (2 if options.quick else 3)
+    options.runs = options.runs or (2 if options.quick else 4)
     name = "tuned_profile_quick" if options.quick else "tuned_profile"
     options.work = options.work or Path(".bench") / name
     if options.fresh or options.quick:

@@ -1,0 +1,70 @@
+"""Rounds on real processes, with a small server in vLLM's place."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from serving.engine.profile import EngineProfile
+from serving.tuning.engine_rounds import EngineRounds
+from serving.tuning.shapes import Shape, parse_shape
+from serving.tuning.space import Setting
+from serving.tuning.tuner import SettingFailed
+from tests.builders.base_folders import write_base_folder
+from tests.builders.stand_in_vllm import write_stand_in
+
+SPEC = parse_shape(
+    {
+        "name": "quick",
+        "arrivals": {"process": "uniform", "rate": 100},
+        "classes": [
+            {"kind": "short", "prompt": 5, "output": 4},
+            {"kind": "long", "prompt": 50, "output": 4, "every": 3},
+        ],
+        "adapters": {"number": 2},
+        "requests": 6,
+    }
+)
+
+
+def draw(number: int) -> Shape:
+    return SPEC.draw(number)
+
+
+@pytest.fixture
+def rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineRounds:
+    for name, value in write_stand_in(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    write_base_folder(tmp_path / "model")
+    profile = EngineProfile(model=str(tmp_path / "model"), max_rank=8, kv_cache_gib=1)
+    return EngineRounds(profile, draw, 2, "short", tmp_path / "work")
+
+
+def test_a_round_is_measured_on_a_started_engine_of_the_setting(rounds: EngineRounds) -> None:
+    stages: list[str] = []
+    setting = Setting(max_num_batched_tokens=64, long_prefill_token_threshold=16)
+
+    with rounds.warm_engine(setting, lambda stage, _share: stages.append(stage)) as warm:
+        values = warm.measure(0, lambda stage, _share: stages.append(stage))
+
+    assert values["n_failed"] == 0
+    assert values["gap_p99"] >= 0
+    assert not math.isnan(values["capacity"])
+    assert {"warm-up", "offered load", "all at once"} <= set(stages)
+
+
+def test_an_engine_that_ends_at_its_start_is_a_failed_setting(
+    rounds: EngineRounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dying").mkdir()
+    dying = write_stand_in(tmp_path / "dying", dies_with="ValueError: max_num_seqs does not fit")
+    for name, value in dying.items():
+        monkeypatch.setenv(name, value)
+
+    with (
+        pytest.raises(SettingFailed, match="max_num_seqs does not fit"),
+        rounds.warm_engine(Setting(), lambda *_: None),
+    ):
+        pass
