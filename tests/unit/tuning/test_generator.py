@@ -167,7 +167,8 @@ async def test_a_shape_of_more_adapters_than_models_is_refused(server: OpenAiSer
     "choices",
     [
         {"models": ()}, {"api": "chat"}, {"vocabulary": 1}, {"url": "127.0.0.1:80"},
-        {"url": "http://"}, {"url": "http://host:port"}, {"url": "http://[::1"}, {"models": (Model("m", "a\nb"),)},
+        {"url": "http://"}, {"url": "http://host:port"}, {"url": "http://[::1"},
+        {"models": (Model("m", "a\nb"),)},
     ],
     ids=str,
 )  # fmt: skip
