@@ -9,7 +9,7 @@ import json, os, subprocess, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 DIES_WITH, IS_NEVER_READY = {dies_with!r}, {is_never_ready!r}
-if DIES_WITH:
+if DIES_WITH and {only_with!r} in ("", *sys.argv):
     sys.exit(DIES_WITH)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 
@@ -44,9 +44,12 @@ ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
 def write_stand_in(
-    folder: Path, *, dies_with: str = "", is_never_ready: bool = False
+    folder: Path, *, dies_with: str = "", only_with: str = "", is_never_ready: bool = False
 ) -> dict[str, str]:
-    """The environment in which an engine is this server. It has a child, as vLLM has."""
+    """The environment in which an engine is this server. It has a child, as vLLM has.
+
+    `only_with`: it dies only where this word is among its arguments.
+    """
     root = folder / "stand-in"
     package = root / "vllm" / "entrypoints" / "launchers" / "api_server"
     package.mkdir(parents=True)
@@ -54,6 +57,6 @@ def write_stand_in(
         if parent == root:
             break
         (parent / "__init__.py").write_text("")
-    text = _ENTRY.format(dies_with=dies_with, is_never_ready=is_never_ready)
+    text = _ENTRY.format(dies_with=dies_with, only_with=only_with, is_never_ready=is_never_ready)
     (package / "entry.py").write_text(text)
     return {"PYTHONPATH": f"{root}:{Path(__file__).resolve().parents[2]}"}

@@ -118,6 +118,21 @@ def test_a_candidate_that_does_not_start_is_refused_with_what_its_log_says(
     assert "fewer slots" in told
 
 
+def test_a_current_engine_that_does_not_start_says_nothing_about_the_candidate(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = place / "broken"
+    broken.mkdir()
+    dying = write_stand_in(broken, dies_with="ValueError: no", only_with="13")
+    monkeypatch.setenv("PYTHONPATH", dying["PYTHONPATH"])
+    write_profile(place / "current.yaml", place, max_num_seqs=13)
+
+    code = replay("window.yaml", "--profile", "profile.yaml", "--current", "current.yaml")
+
+    assert code == 3
+    assert "The current engine does not run" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_window_that_the_candidate_cannot_hold_is_refused_before_anything_starts(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
