@@ -202,12 +202,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="measured seconds of a phase")
     parser.add_argument("--lead-in", type=float, default=10.0, help="seconds before, not counted")
     parser.add_argument("--runs", type=int, default=5, help="phases of each mode")
-    parser.add_argument("--quick", action="store_true", help="one run of 6 s on the tiny base")
+    parser.add_argument("--quick", action="store_true", help="one run of 4 s on the tiny base")
     parser.add_argument("--write", action="store_true", help="write bench/results")
     options = parser.parse_args()
     if options.quick:
-        options.base, options.adapters, options.runs = "tiny", 8, 1
-        options.seconds, options.lead_in = 6.0, 1.0
+        options.base, options.adapters, options.runs = "tiny", 4, 1
+        options.seconds, options.lead_in = 4.0, 1.0
     original = tiny_base() if options.base == "tiny" else smol_base()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
