@@ -51,6 +51,7 @@ LOAD_SHARE = 0.7
 below that the p99 falls now on one side and now on the other."""
 _REQUESTS, _QUICK_REQUESTS, _QUICK_RATE = 40, 20, 4.0
 _LOSS = 0.11
+_RATES = (THROUGHPUT, CAPACITY)
 CPU = Machine(
     name="two x86-64 cores",
     base="smol",
@@ -137,8 +138,8 @@ def carry_out(
         n_rounds = len(told.state.rounds)
         if n_rounds != seen:
             seen = n_rounds
-            spent = told.state.spent_seconds / 60
-            say.step(f"{folder.name}, {spent:.1f} engine-minutes: {told.setting.name}")
+            say.step(folder.name)
+            _print_last(folder.name, told.state)
         say.now(f"{folder.name}: {told.setting.name}, round {told.number + 1}, {told.stage} "
                 f"{100 * told.share:.0f} %")  # fmt: skip
 
@@ -150,6 +151,16 @@ def carry_out(
         tuner = Tuner(plan, engines, journal, prepared.assumed, tell, choose=choose)
         stop = tuner.run()
         return journal.state(prepared.assumed), stop
+
+
+def _print_last(name: str, state: State) -> None:
+    """A line that stays, also where standard error is a file."""
+    if state.rounds:
+        one = state.rounds[-1]
+        figures = ", ".join(f"{key} {one.values[key]:.4g}" for key in ("gap_p99", *_RATES))
+        spent = f"{state.spent_seconds / 60:.1f} engine-minutes"
+        told = f"{name}: {one.setting.name}, round {one.number + 1}: {figures}; {spent} so far"
+        print(told, file=sys.stderr, flush=True)
 
 
 def measure(machine: Machine, options: argparse.Namespace, say: Say) -> dict[str, Any]:

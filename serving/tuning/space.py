@@ -236,13 +236,11 @@ def choose_candidates(
     kept: list[Setting] = []
     left: list[LeftOut] = []
     by_effect = {effect_of(start, load): start}
-    for setting in dict.fromkeys(settings):
+    for setting in dict.fromkeys(_within_length(one, profile) for one in settings):
         if setting == start:
             continue
-        try:
-            setting.apply(profile)
-        except ProfileInvalid as exc:
-            left.append(LeftOut(setting, f"no engine takes it: {exc.field}: {exc.problem}"))
+        if (reason := _refusal(setting, profile)) is not None:
+            left.append(LeftOut(setting, f"no engine takes it: {reason}"))
             continue
         twin = by_effect.setdefault(effect_of(setting, load), setting)
         if twin is setting:
@@ -250,6 +248,27 @@ def choose_candidates(
         else:
             left.append(LeftOut(setting, f"acts as `{twin.name}` under this load"))
     return tuple(kept), tuple(left)
+
+
+def _within_length(setting: Setting, profile: EngineProfile) -> Setting:
+    """vLLM 0.32 takes no threshold above max_model_len; one at it cuts nothing either."""
+    threshold, longest = setting.long_prefill_token_threshold, profile.max_model_len
+    if threshold is None or longest is None or threshold <= longest:
+        return setting
+    return dataclasses.replace(setting, long_prefill_token_threshold=longest)
+
+
+def _refusal(setting: Setting, profile: EngineProfile) -> str | None:
+    """Why an engine would not start; None: nothing is known against it."""
+    budget, n_seqs = setting.max_num_batched_tokens, setting.max_num_seqs
+    if budget is not None and n_seqs is not None and n_seqs > budget:
+        # vLLM 0.32, config/scheduler.py, verify_max_model_len.
+        return "max_num_seqs is above max_num_batched_tokens"
+    try:
+        setting.apply(profile)
+    except ProfileInvalid as exc:
+        return f"{exc.field}: {exc.problem}"
+    return None
 
 
 def effect_of(setting: Setting, load: Load) -> Setting:

@@ -82,6 +82,23 @@ def test_what_no_engine_takes_is_left_out_with_the_reason() -> None:
     assert "more than the budget" in left[0].reason
 
 
+def test_more_sequences_than_tokens_of_a_step_are_left_out() -> None:
+    wide = Setting(max_num_batched_tokens=32, long_prefill_token_threshold=8, max_num_seqs=40)
+
+    kept, left = choose_candidates([wide], START, PROFILE, LOAD)
+
+    assert kept == ()
+    assert "max_num_seqs" in left[0].reason
+
+
+def test_a_threshold_stays_within_the_length_that_vllm_takes() -> None:
+    large = Setting(max_num_batched_tokens=8192, long_prefill_token_threshold=8192)
+
+    (kept,), _ = choose_candidates([large], START, PROFILE, LOAD)
+
+    assert kept.long_prefill_token_threshold == PROFILE.max_model_len
+
+
 def test_a_setting_that_acts_as_the_start_is_no_candidate() -> None:
     same = replace(START, max_num_seqs=LOAD.n_requests)
 
