@@ -16,8 +16,12 @@ import msgspec
 
 FORMAT = 1
 """Bumped when an old reader could misread a new message; new optional fields don't bump it."""
+ABRIDGED_FORMAT = 2
+"""Of a report that leaves versions out (`rest_proven_in`): an old reader would miss them."""
 
 
+# `gc=False` below: there are tens of thousands of these and none can be part of a cycle, so that
+# the garbage collector shall not look at them again and again.
 class Role(StrEnum):
     """Who may reach a version on an engine."""
 
@@ -27,7 +31,7 @@ class Role(StrEnum):
     """Staged, live or superseded: reachable by its tenant, by pin or through the alias."""
 
 
-class ArtifactFile(msgspec.Struct, frozen=True):
+class ArtifactFile(msgspec.Struct, frozen=True, gc=False):
     """One file of an artifact; `sha256` is bare hex, `size_bytes` exact."""
 
     name: str
@@ -35,7 +39,7 @@ class ArtifactFile(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-class ProbeCase(msgspec.Struct, frozen=True):
+class ProbeCase(msgspec.Struct, frozen=True, gc=False):
     """One prompt of a load probe and the greedy answer that the gate recorded on an engine."""
 
     prompt_token_ids: list[int]
@@ -43,7 +47,7 @@ class ProbeCase(msgspec.Struct, frozen=True):
     expected_logprobs: list[float]
 
 
-class Probe(msgspec.Struct, frozen=True):
+class Probe(msgspec.Struct, frozen=True, gc=False):
     """What a loaded version must answer before an engine calls it proven.
 
     A case passes when the greedy tokens are equal up to a near-tie (the engine's own margin between
@@ -56,7 +60,7 @@ class Probe(msgspec.Struct, frozen=True):
     tie_margin_nats: float
 
 
-class EngineKind(msgspec.Struct, frozen=True, order=True):
+class EngineKind(msgspec.Struct, frozen=True, order=True, gc=False):
     """What a proof holds for: engines of one kind are taken to compute the same."""
 
     build: str
@@ -65,14 +69,14 @@ class EngineKind(msgspec.Struct, frozen=True, order=True):
     dtype: str
 
 
-class KindProbe(msgspec.Struct, frozen=True):
+class KindProbe(msgspec.Struct, frozen=True, gc=False):
     """A load probe, and the kind of engine that it was recorded on."""
 
     kind: EngineKind
     probe: Probe
 
 
-class VersionEntry(msgspec.Struct, frozen=True):
+class VersionEntry(msgspec.Struct, frozen=True, gc=False):
     """One version that engines shall hold ready."""
 
     name: str
@@ -91,7 +95,7 @@ class VersionEntry(msgspec.Struct, frozen=True):
     """Counts re-evaluations; a higher number asks the engine to forget an earlier failure."""
 
 
-class AliasEntry(msgspec.Struct, frozen=True):
+class AliasEntry(msgspec.Struct, frozen=True, gc=False):
     """`model: adapter` with this tenant's key is answered by version `number`."""
 
     tenant: str
@@ -99,7 +103,7 @@ class AliasEntry(msgspec.Struct, frozen=True):
     number: int
 
 
-class KeyGrant(msgspec.Struct, frozen=True):
+class KeyGrant(msgspec.Struct, frozen=True, gc=False):
     """What one API key may do on an engine. `key_hash`: see `hash_key`."""
 
     key_id: str
@@ -114,7 +118,7 @@ class KeyGrant(msgspec.Struct, frozen=True):
     """`base`: where this tenant's adapter cannot be served, the base model answers and says so."""
 
 
-class TenantEntry(msgspec.Struct, frozen=True):
+class TenantEntry(msgspec.Struct, frozen=True, gc=False):
     """Limits of one tenant on one engine; None: unlimited."""
 
     tenant: str
@@ -165,7 +169,7 @@ class VersionState(StrEnum):
     """Made non-finite values at run time; taken out until a new attempt is asked for."""
 
 
-class VersionReport(msgspec.Struct, frozen=True):
+class VersionReport(msgspec.Struct, frozen=True, gc=False):
     """What one engine observed of one version."""
 
     name: str
@@ -184,7 +188,7 @@ INTER_TOKEN_BOUNDS_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1
 """Upper bounds of the mean time between two tokens of one answer; doubling, arbitrary."""
 
 
-class AdapterCounts(msgspec.Struct, frozen=True):
+class AdapterCounts(msgspec.Struct, frozen=True, gc=False):
     """The engine's own counts for one version since the engine started.
 
     Evictions are LRU removals alone; `removals` were asked for, `failures` are loads that failed.
@@ -274,6 +278,8 @@ class EngineReport(msgspec.Struct, frozen=True):
     """It could serve, but its kind is not cleared: the gate has to measure on it first."""
     base_revision: str = ""
     """Of the base that it serves; `unknown` where it could not be read, empty from old engines."""
+    rest_proven_in: str = ""
+    """Tag of the followed snapshot, whose versions are proven where `versions` leaves them out."""
     format: int = FORMAT
 
 
@@ -359,7 +365,7 @@ def decode_snapshot(data: bytes) -> FleetSnapshot:
     Raises:
         msgspec.ValidationError: not a snapshot, or of a newer format.
     """
-    return _checked(msgspec.json.decode(data, type=FleetSnapshot))
+    return _checked(msgspec.json.decode(data, type=FleetSnapshot), FORMAT)
 
 
 def decode_report(data: bytes) -> EngineReport:
@@ -368,13 +374,13 @@ def decode_report(data: bytes) -> EngineReport:
     Raises:
         msgspec.ValidationError: not a report, or of a newer format.
     """
-    return _checked(msgspec.json.decode(data, type=EngineReport))
+    return _checked(msgspec.json.decode(data, type=EngineReport), ABRIDGED_FORMAT)
 
 
 _Message = TypeVar("_Message", FleetSnapshot, EngineReport)
 
 
-def _checked(message: _Message) -> _Message:
-    if message.format > FORMAT:
-        raise msgspec.ValidationError(f"format {message.format} is newer than {FORMAT}")
+def _checked(message: _Message, known: int) -> _Message:
+    if message.format > known:
+        raise msgspec.ValidationError(f"format {message.format} is newer than {known}")
     return message

@@ -15,20 +15,26 @@ import json
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from serving.abridged_report import abridge
 from serving.contract import (
     INTER_TOKEN_BOUNDS_SECONDS,
     TTFT_BOUNDS_SECONDS,
     AdapterCounts,
     EngineReport,
     FleetSnapshot,
-    VersionReport,
-    VersionState,
     decode_snapshot,
     encode,
     engine_token,
+)
+from serving.snapshot_delta import (
+    MEDIA_TYPE,
+    TAG_HEADER,
+    HeldSnapshot,
+    apply,
+    decode_delta,
 )
 
 REPORT_SECONDS, POLL_SECONDS = 2.0, 20.0
@@ -69,27 +75,23 @@ class Connection:
         return int(lines[0].split(" ")[1]), headers, answer
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Followed:
     """One revision as every agent sees it: read once, shared by all that were given its bytes."""
 
-    snapshot: FleetSnapshot
-    size_bytes: int
-    numbers: dict[tuple[str, str], int] = field(default_factory=dict)
-    reported: list[VersionReport] = field(default_factory=list)
+    held: HeldSnapshot
+    numbers: dict[tuple[str, str], int]
 
     @classmethod
-    def of(cls, snapshot: FleetSnapshot, size_bytes: int) -> Followed:
-        """With what is looked up and reported of it."""
-        return cls(
-            snapshot,
-            size_bytes,
-            {(alias.tenant, alias.adapter): alias.number for alias in snapshot.aliases},
-            [
-                VersionReport(e.name, e.digest, VersionState.PROVEN, attempt=e.attempt)
-                for e in snapshot.versions
-            ],
-        )
+    def of(cls, held: HeldSnapshot) -> Followed:
+        """With what is looked up in it."""
+        aliases = held.snapshot.aliases
+        return cls(held, {(alias.tenant, alias.adapter): alias.number for alias in aliases})
+
+    @property
+    def snapshot(self) -> FleetSnapshot:
+        """What it says."""
+        return self.held.snapshot
 
 
 class Agents:
@@ -106,7 +108,7 @@ class Agents:
         self.sizes: list[int] = []
         self.watched: tuple[str, str, int] | None = None
         self.reached: dict[str, float] = {}
-        self._shared: dict[tuple[str, int], Followed] = {}
+        self._shared: dict[tuple[str, str], Followed] = {}
         self._started_at = time.time()
 
     async def pull_forever(self, name: str) -> None:
@@ -116,22 +118,28 @@ class Agents:
             known = self.followed.get(name)
             after = -1 if known is None else known.snapshot.revision
             path = f"/internal/v1/snapshot?after={after}&wait={wait}&engine={name}"
+            if known is not None and known.held.tag:
+                path += f"&base={known.held.tag}"
             try:
                 status, headers, body = await self.pulls[name].ask("GET", path)
             except (OSError, asyncio.IncompleteReadError):
                 status = 0
             if status == 200:
-                self._follow(name, headers.get("etag", ""), body)
+                self._follow(name, known, headers, body)
             elif status != 304:
                 self.n_failures += 1
                 await asyncio.sleep(0.2)
             wait = POLL_SECONDS
 
-    def _follow(self, name: str, tag: str, body: bytes) -> None:
-        key = (tag, len(body))
+    def _follow(
+        self, name: str, before: Followed | None, headers: dict[str, str], body: bytes
+    ) -> None:
+        is_delta = headers["content-type"] == MEDIA_TYPE
+        base = before.held.tag if is_delta and before is not None else ""
+        key = (headers["etag"], base)
         followed = self._shared.get(key)
         if followed is None:
-            followed = Followed.of(decode_snapshot(body), len(body))
+            followed = Followed.of(_read(before, headers, body))
             self._shared = dict([*list(self._shared.items())[-4:], (key, followed)])
             self.sizes.append(len(body))
         self.followed[name] = followed
@@ -162,17 +170,23 @@ class Agents:
                     await self.wakes[name].wait()
 
     async def _report(self, name: str, followed: Followed) -> None:
-        body = encode(self._observed(name, followed))
-        try:
-            status, _, _ = await self.reports[name].ask(
-                "POST", f"/internal/v1/engines/{name}/report", body
-            )
-        except (OSError, asyncio.IncompleteReadError):
-            status = 0
+        report = self._observed(name, followed)
+        # As `HttpLink` does: short where the controller knows what it refers to, or else whole.
+        short = abridge(report, followed.held) if followed.held.tag else report
+        status = await self._send(name, short)
+        if status == 409 and short is not report:
+            status = await self._send(name, report)
         if status == 204:
             self.n_reports += 1
         else:
             self.n_failures += 1
+
+    async def _send(self, name: str, report: EngineReport) -> int:
+        path = f"/internal/v1/engines/{name}/report"
+        try:
+            return (await self.reports[name].ask("POST", path, encode(report)))[0]
+        except (OSError, asyncio.IncompleteReadError):
+            return 0
 
     def _observed(self, name: str, followed: Followed) -> EngineReport:
         own = self.names.index(name) * _N_COUNTED
@@ -190,7 +204,7 @@ class Agents:
             cpu_slots=256,
             max_rank=16,
             max_model_len=8192,
-            versions=followed.reported,
+            versions=followed.held.proven_list,
             counts=[_count(item) for item in counted],
             active=counted,
             cached=counted,
@@ -213,6 +227,15 @@ class Agents:
             "pulled_bytes": sum(item.n_bytes for item in self.pulls.values()),
             "sizes": self.sizes[-50:],
         }
+
+
+def _read(before: Followed | None, headers: dict[str, str], body: bytes) -> HeldSnapshot:
+    if headers["content-type"] == MEDIA_TYPE:
+        assert before is not None
+        return apply(before.held, decode_delta(body))
+    held, tag = HeldSnapshot.of(decode_snapshot(body)), headers.get(TAG_HEADER, "")
+    assert tag in ("", held.tag), "the tag that was sent is not that of the snapshot"
+    return HeldSnapshot(held.snapshot, tag, held.parts)
 
 
 def _count(name: str) -> AdapterCounts:

@@ -21,8 +21,8 @@ class PowerFit:
 
     @property
     def is_at_most_linear(self) -> bool:
-        """Whether the data does not show more than proportional growth: 1 is not below `low`."""
-        return self.low <= 1.0
+        """Whether the data does not show more than proportional growth, to two decimals."""
+        return round(self.low, 2) <= 1.0
 
     def to_json(self) -> dict[str, Any]:
         """For a result's raw data."""
@@ -43,8 +43,9 @@ def fit_power(points: Sequence[tuple[float, float]]) -> PowerFit | None:
         return None
     x, y = np.array(logs).T
     found = stats.linregress(x, y)
-    width = float(stats.t.ppf(0.975, len(logs) - 2)) * float(found.stderr)
-    slope = float(found.slope)
+    slope, error = float(found.slope), float(found.stderr)
+    # Undefined where all costs are exactly equal.
+    width = 0.0 if math.isnan(error) else float(stats.t.ppf(0.975, len(logs) - 2)) * error
     return PowerFit(slope, slope - width, slope + width)
 
 

@@ -14,6 +14,7 @@ from bench.control_plane.process import ADMIN, RunningController
 
 CONFIG = b'{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}'
 TENANT = "uploads"
+_N_TRIES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,10 @@ async def upload_all(controller: RunningController, weights: list[bytes], *, wid
                 ("adapter_model.safetensors", ("adapter_model.safetensors", content)),
             ]
             path = f"/v1/tenants/{TENANT}/adapters/a{mark}{number}/versions"
-            while (answer := await client.post(path, files=files)).is_server_error:
+            for _ in range(_N_TRIES):
+                answer = await client.post(path, files=files)
+                if not answer.is_server_error:
+                    break
                 await asyncio.sleep(0.5)
             answer.raise_for_status()
 
@@ -64,7 +68,10 @@ async def upload_all(controller: RunningController, weights: list[bytes], *, wid
         base_url=controller.url, headers=headers, timeout=180, trust_env=False
     ) as client:
         tenant = {"id": TENANT, "display_name": TENANT}
-        while (answer := await client.post("/v1/tenants", json=tenant)).is_server_error:
+        for _ in range(_N_TRIES):
+            answer = await client.post("/v1/tenants", json=tenant)
+            if not answer.is_server_error:
+                break
             await asyncio.sleep(0.5)
         if answer.status_code != httpx.codes.CONFLICT:
             answer.raise_for_status()

@@ -142,7 +142,8 @@ async def _measure_run(
     rest_rate = (controller.cpu_seconds() - before) / (time.monotonic() - started)
     seen = await agents.state()
     before, clients = controller.cpu_seconds(), cpu_seconds(agents.pid)
-    started, promotions = time.monotonic(), []
+    started = time.monotonic()
+    promotions: list[list[float]] = []
     headers = {"Authorization": f"Bearer {ADMIN}"}
     async with httpx.AsyncClient(
         base_url=controller.url, headers=headers, timeout=2 * _PATIENCE_SECONDS, trust_env=False

@@ -44,6 +44,7 @@ from serving.controller.routes import (
     tenants,
     versions,
 )
+from serving.controller.snapshot_keeper import SnapshotKeeper
 from serving.controller.surroundings import OpenSurroundings, Surroundings, alone
 from serving.controller.uploads import Uploads
 from serving.settings import ControllerSettings, SettingInvalid
@@ -51,6 +52,8 @@ from serving.settings import ControllerSettings, SettingInvalid
 log = structlog.get_logger()
 
 ROUTERS = (
+    # First: nearly all requests are engines', and each request tries the routes in this order.
+    internal.router,
     tenants.router,
     suites.router,
     policies.router,
@@ -63,7 +66,6 @@ ROUTERS = (
     capacity.router,
     engine_trace.router,
     events.router,
-    internal.router,
     operations.router,
     dashboard.router,
 )
@@ -134,7 +136,7 @@ def create_app(
         ),
     )
     app.state.context = context
-    app.state.snapshots = internal.SnapshotCache()
+    app.state.snapshots = SnapshotKeeper()
     app.state.uploads = Uploads(
         context.uploads_dir,
         max_bytes=settings.max_upload_bytes,

@@ -108,6 +108,11 @@ def context_of(request: Request) -> ControllerContext:
     return cast("ControllerContext", request.app.state.context)
 
 
+async def _context(request: Request) -> ControllerContext:
+    # Not `context_of` itself: what is no coroutine is called in a thread, at every request.
+    return context_of(request)
+
+
 _bearer = HTTPBearer(auto_error=False, description="Admin token or a tenant's API key.")
 
 
@@ -173,7 +178,7 @@ def _tenant_access(scope: Scope) -> Callable[[str, Caller], Awaitable[Caller]]:
     return check
 
 
-Context = Annotated[ControllerContext, Depends(context_of)]
+Context = Annotated[ControllerContext, Depends(_context)]
 Admin = Annotated[Caller, Depends(admin_only)]
 Engine = Annotated[Caller, Depends(engine_only)]
 Reader = Annotated[Caller, Depends(_tenant_access(Scope.READ))]

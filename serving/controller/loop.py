@@ -17,6 +17,7 @@ import structlog
 
 from adapters.parity.reference_client import ReferenceClient
 from serving.controller.context import ControllerContext
+from serving.controller.due_look import DueLook
 from serving.controller.errors import Deposed, RegistryUnavailable
 from serving.controller.lifecycle import State
 from serving.controller.registry.tables import VersionRow
@@ -52,6 +53,8 @@ class Lane:
     states: tuple[State, ...]
     step: Step
     width: int
+    rest_seconds: float = 0.0
+    """After a look that found nothing, whoever calls: where looking costs more than a query."""
 
 
 LANES = (
@@ -60,7 +63,8 @@ LANES = (
     Lane("evaluate", (State.EVALUATING,), evaluate, width=1),
     Lane("stage", (State.STAGING,), stage, width=4),
     Lane("retire", (State.SUPERSEDED, State.RETIRED), retire, width=1),
-    Lane("recheck", (), recheck, width=1),
+    # It looks at every engine's every version; nobody waits for it.
+    Lane("recheck", (), recheck, width=1, rest_seconds=0.5),
 )
 
 
@@ -89,9 +93,12 @@ class ControllerLoop:
         self._lanes, self._lease_seconds = lanes, lease_seconds
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._wake = [asyncio.Event() for lane in lanes for _ in range(lane.width)]
+        states = {state for lane in lanes for state in lane.states}
+        self._look = DueLook(self._context.repository.work, states)
 
     def hint(self) -> None:
         """Something changed: look now. Nothing is lost without it."""
+        self._look.changed()
         for event in self._wake:
             event.set()
 
@@ -138,7 +145,7 @@ class ControllerLoop:
         while True:
             wake.clear()
             try:
-                if await self.turn(lane):
+                if await self._is_due(lane) and await self.turn(lane):
                     # Another lane may be due now.
                     self.hint()
                     continue
@@ -146,14 +153,23 @@ class ControllerLoop:
             except RegistryUnavailable as exc:
                 log.warning("registry unavailable", lane=lane.name, reason=exc.fields["reason"])
                 pause = _IDLE_SECONDS
+            await asyncio.sleep(lane.rest_seconds)
             try:
                 async with asyncio.timeout(pause):
                     await wake.wait()
             except TimeoutError:
-                pass
+                # Other processes change the registry, too, and tell nobody.
+                self._look.changed()
+
+    async def _is_due(self, lane: Lane) -> bool:
+        """Whether a claim may find something; a claim that finds nothing costs more."""
+        if not lane.states:
+            return True
+        due_at = await self._look.due_at(lane.states)
+        return due_at is not None and due_at <= self._context.clock()
 
     async def _pause(self, lane: Lane) -> float:
-        due_at = await self._context.repository.work.next_due_at(lane.states)
+        due_at = await self._look.due_at(lane.states)
         if due_at is None:
             return _IDLE_SECONDS
         # A version whose lease another worker holds looks due: don't spin on it.

@@ -1,6 +1,9 @@
-"""Rows -> FleetSnapshot. Pure: the same rows give the same snapshot, in whatever order."""
+"""Rows -> FleetSnapshot. The same rows give the same snapshot, in whatever order."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -18,18 +21,40 @@ from serving.contract import (
     VersionEntry,
 )
 from serving.controller.lifecycle import State
-from serving.controller.registry.fleet import SnapshotRows
 from serving.controller.registry.moves import is_in_snapshot
-from serving.controller.registry.tables import ClearedKindRow, KeyRow, VersionRow
+from serving.controller.registry.snapshot_rows import SnapshotRows
+from serving.controller.registry.tables import ClearedKindRow, VersionRow
 
 ENGINE_SCOPES = frozenset({"inference", "base"})
 """What a tenant's key may mean to an engine; its other scopes are the controller's."""
 
 
+class Entries:
+    """Entries of versions; one and the same entry as long as its row is the same object."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[VersionRow, bool, VersionEntry]] = {}
+
+    def of(self, rows: Iterable[VersionRow], *, is_gated: bool) -> list[VersionEntry]:
+        """One per row, in their order; others than these are forgotten."""
+        known, self._known = self._known, {}
+        for row in rows:
+            found = known.get(row.id)
+            if found is None or found[0] is not row or found[1] != is_gated:
+                found = (row, is_gated, _entry(row, is_gated=is_gated))
+            self._known[row.id] = found
+        return [found[2] for found in self._known.values()]
+
+
 def compile_snapshot(
-    rows: SnapshotRows, *, fleet: str, store_url: str, gate_key_hash: str
+    rows: SnapshotRows,
+    *,
+    fleet: str,
+    store_url: str,
+    gate_key_hash: str,
+    entries: Entries | None = None,
 ) -> FleetSnapshot:
-    """The desired state that these rows describe.
+    """The desired state that these rows describe; `entries`: those of an earlier call.
 
     An alias is left out when its version is not held: an engine answers "not found" then, never
     with another version. Keys of tenants that are not listed are left out too.
@@ -45,7 +70,7 @@ def compile_snapshot(
         fleet=fleet,
         store_url=store_url,
         versions=sorted(
-            (_entry(row, is_gated=is_gated) for row in versions), key=lambda entry: entry.name
+            (entries or Entries()).of(versions, is_gated=is_gated), key=lambda entry: entry.name
         ),
         aliases=[
             AliasEntry(tenant=tenant, adapter=adapter, number=number)
@@ -107,11 +132,11 @@ def _probes(row: VersionRow, *, is_gated: bool) -> list[KindProbe]:
     return msgspec.convert(probes, list[KindProbe]) if is_gated or len(probes) > 1 else []
 
 
-def _reaches(row: KeyRow) -> bool:
+def _reaches(row: Any) -> bool:
     return "inference" in row.scopes
 
 
-def _grant(row: KeyRow) -> KeyGrant:
+def _grant(row: Any) -> KeyGrant:
     return KeyGrant(
         key_id=row.id,
         key_hash=row.key_hash,

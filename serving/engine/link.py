@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 import httpx
 import msgspec
 
+from serving.abridged_report import abridge
 from serving.contract import (
     EngineReport,
     FleetSnapshot,
     decode_snapshot,
     encode,
     engine_token,
+)
+from serving.snapshot_delta import (
+    MEDIA_TYPE,
+    TAG_HEADER,
+    DeltaMismatch,
+    HeldSnapshot,
+    apply,
+    decode_delta,
 )
 
 _ANSWER_SECONDS = 10.0
@@ -66,34 +76,74 @@ class HttpLink:
             transport=transport,
             trust_env=False,
         )
+        self._held: HeldSnapshot | None = None
+        """What was pulled last, as the controller knows it; None: nothing, or an old controller."""
 
     async def pull(self, *, after: int, wait_seconds: float) -> FleetSnapshot | None:
-        """See `Link.pull`."""
+        """See `Link.pull`. What is held already is not sent again, where the controller can."""
+        held = self._held if self._held and self._held.snapshot.revision == after else None
         try:
-            response = await self._client.get(
-                "snapshot",
-                params={"after": after, "wait": wait_seconds, "engine": self._engine_id},
-                timeout=httpx.Timeout(_ANSWER_SECONDS, read=wait_seconds + _ANSWER_SECONDS),
-            )
-            if response.status_code == httpx.codes.NOT_MODIFIED:
+            response = await self._ask(after, wait_seconds, base="" if held is None else held.tag)
+            if response is None:
                 return None
-            response.raise_for_status()
-            return decode_snapshot(response.content)
+            self._held = await asyncio.to_thread(_read, response, held)
+        except DeltaMismatch as exc:
+            # The next question is for all of it.
+            self._held = None
+            raise ControllerUnreachable(f"{type(exc).__name__}: {exc}") from exc
         except (httpx.HTTPError, msgspec.DecodeError) as exc:
             raise ControllerUnreachable(f"{type(exc).__name__}: {exc}") from exc
+        return self._held.snapshot
+
+    async def _ask(self, after: int, wait_seconds: float, *, base: str) -> httpx.Response | None:
+        asked: dict[str, str | int | float]
+        asked = {"after": after, "wait": wait_seconds, "engine": self._engine_id}
+        response = await self._client.get(
+            "snapshot",
+            params={**asked, "base": base} if base else asked,
+            timeout=httpx.Timeout(_ANSWER_SECONDS, read=wait_seconds + _ANSWER_SECONDS),
+        )
+        if response.status_code == httpx.codes.NOT_MODIFIED:
+            return None
+        return response.raise_for_status()
 
     async def report(self, report: EngineReport) -> None:
-        """See `Link.report`."""
+        """See `Link.report`. What goes as the snapshot wants it is left out, where that is known.
+
+        A controller that does not know the snapshot, having been started meanwhile, gets it all,
+        and so does an old one, which does not know such reports.
+        """
+        held = self._held
+        short = report if held is None or not held.tag else abridge(report, held)
         try:
-            response = await self._client.post(
-                f"engines/{self._engine_id}/report",
-                content=encode(report),
-                headers={"content-type": "application/json"},
-            )
+            response = await self._send(short)
+            if response.is_client_error and short is not report:
+                response = await self._send(report)
             response.raise_for_status()
         except httpx.HTTPError as exc:
             raise ControllerUnreachable(f"{type(exc).__name__}: {exc}") from exc
 
+    async def _send(self, report: EngineReport) -> httpx.Response:
+        return await self._client.post(
+            f"engines/{self._engine_id}/report",
+            content=encode(report),
+            headers={"content-type": "application/json"},
+        )
+
     async def close(self) -> None:
         """End connections."""
         await self._client.aclose()
+
+
+def _read(response: httpx.Response, before: HeldSnapshot | None) -> HeldSnapshot:
+    """The snapshot of an answer; its tag is empty where controller and engine don't agree on it.
+
+    They don't where one of them knows a field that the other one does not.
+    """
+    if response.headers.get("content-type", "").startswith(MEDIA_TYPE):
+        if before is None:
+            raise DeltaMismatch("a delta that nobody asked for")
+        return apply(before, decode_delta(response.content))
+    snapshot, tag = decode_snapshot(response.content), response.headers.get(TAG_HEADER)
+    held = HeldSnapshot.of(snapshot) if tag else None
+    return held if held and held.tag == tag else HeldSnapshot(snapshot, "", {})

@@ -79,9 +79,13 @@ class CapacityObserver:
         def conclude(models: CapacityModels) -> None:
             models.feed_fleet(self._merge.ready(read_until))
             # Last: a version that has left may have requests among the events just read.
+            names: dict[int, frozenset[str]] = {}
             for engine in reachable:
-                names = frozenset(version.name for version in engine.report.versions)
-                models.hold(engine.report.engine_id, names)
+                # By identity: engines of which there is nothing special to say share one list.
+                versions = engine.report.versions
+                if id(versions) not in names:
+                    names[id(versions)] = frozenset(version.name for version in versions)
+                models.hold(engine.report.engine_id, names[id(versions)])
 
         await self.ask(conclude)
         self.turns += 1

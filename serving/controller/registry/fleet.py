@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import msgspec
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import func, select, tuple_
 
 from serving.contract import EngineReport
 from serving.controller.errors import NotFound
-from serving.controller.lifecycle import SERVING_STATES, State
-from serving.controller.registry.capacity_samples import (
-    HISTORY_SECONDS,
-    drop_mark,
-    keep_sample,
-)
-from serving.controller.registry.outages import audit_outages
+from serving.controller.registry.capacity_samples import HISTORY_SECONDS, drop_mark
+from serving.controller.registry.report_writer import Recorded, ReportWriter
 from serving.controller.registry.restored import audit_unknown, go_on_above
+from serving.controller.registry.snapshot_history import SnapshotHistory
+from serving.controller.registry.snapshot_rows import SnapshotReader, SnapshotRows
 from serving.controller.registry.tables import (
     AdapterRow,
     AliasRow,
-    ClearedKindRow,
     EngineRow,
     FleetRow,
-    KeyRow,
-    TenantRow,
-    VersionRow,
     WishesRow,
 )
 from serving.controller.registry.transactions import FLEET, MAX_KEYS, Sessions, Unit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotRows:
-    """One consistent view of everything that a snapshot is compiled from."""
-
-    revision: int
-    tenants: list[TenantRow] = field(default_factory=list)
-    keys: list[KeyRow] = field(default_factory=list)
-    versions: list[VersionRow] = field(default_factory=list)
-    aliases: list[AliasRow] = field(default_factory=list)
-    wishes: list[WishesRow] = field(default_factory=list)
-    cleared: list[ClearedKindRow] | None = None
-    """Kinds of engines that may answer tenants; None: every kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +34,14 @@ class ObservedEngine:
     """Unix seconds, the controller's clock."""
     leaving_since: float | None = None
     """Whoever started it has said that it is about to end; None: it stays."""
+
+    @property
+    def is_abridged(self) -> bool:
+        """Whether it leaves out versions that this process cannot name: unknown, not absent.
+
+        So it is for a moment after a start, and with an engine that is away since long ago.
+        """
+        return bool(self.report.rest_proven_in)
 
     @property
     def is_leaving(self) -> bool:
@@ -80,8 +66,12 @@ class Heard:
 class Fleet:
     """Snapshot rows, adapters and engines."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, *, history: SnapshotHistory | None = None) -> None:
+        """`history`: what this process has given out, where another object keeps it, too."""
         self._sessions = sessions
+        self.history = history or SnapshotHistory()
+        self._reader = SnapshotReader(sessions)
+        self._reports = ReportWriter(sessions, self.history)
         self._observed: dict[tuple[str, str], ObservedEngine] = {}
 
     async def revision(self) -> int:
@@ -92,30 +82,7 @@ class Fleet:
 
     async def snapshot_rows(self) -> SnapshotRows:
         """What the snapshot says now, and its revision, from one view."""
-        held = or_(
-            VersionRow.state.in_([state.value for state in SERVING_STATES]),
-            (VersionRow.state == State.EVALUATING.value) & (VersionRow.gate_phase == "candidate"),
-        )
-        async with self._sessions.read() as session:
-            fleet = await session.execute(
-                select(FleetRow.revision, FleetRow.upgrade_mode).where(FleetRow.name == FLEET)
-            )
-            tenants = await session.execute(select(TenantRow).where(TenantRow.deleted_at.is_(None)))
-            keys = await session.execute(select(KeyRow).where(KeyRow.revoked_at.is_(None)))
-            versions = await session.execute(select(VersionRow).where(held))
-            aliases = await session.execute(select(AliasRow))
-            wishes = await session.execute(select(WishesRow))
-            revision, upgrade_mode = fleet.one()
-            cleared = await session.execute(select(ClearedKindRow))
-            return SnapshotRows(
-                revision=revision,
-                tenants=list(tenants.scalars()),
-                keys=list(keys.scalars()),
-                versions=list(versions.scalars()),
-                aliases=list(aliases.scalars()),
-                wishes=list(wishes.scalars()),
-                cleared=list(cleared.scalars()) if upgrade_mode == "gate" else None,
-            )
+        return await self._reader.read()
 
     async def adapters(self, *, tenant_id: str | None = None) -> list[AdapterRow]:
         """Adapters, by tenant and name."""
@@ -164,38 +131,16 @@ class Fleet:
 
     async def record_report(
         self, report: EngineReport, *, history_seconds: float = HISTORY_SECONDS
-    ) -> bool:
+    ) -> Recorded:
         """Keep an engine's report, a sample of its counts, and audit what it newly cannot serve.
 
-        Samples older than `history_seconds` go. False: it is of an earlier life of the engine, and
-        dropped. An engine that is ahead of a restored registry makes it go on from there.
+        Samples older than `history_seconds` go. An engine that is ahead of a restored registry
+        makes it go on from there.
 
         Raises:
             LimitExceeded: it follows a revision that this fleet cannot have had.
         """
-
-        async def work(unit: Unit) -> bool:
-            row, before = await unit.session.get(EngineRow, report.engine_id), None
-            if row is None:
-                row = EngineRow(id=report.engine_id, first_seen_at=unit.now)
-                unit.session.add(row)
-            elif row.report.get("started_at", 0.0) > report.started_at:
-                return False
-            else:
-                before = msgspec.convert(row.report, EngineReport)
-            if before is not None and before.started_at != report.started_at:
-                # A new life: it was the one before that was about to end.
-                row.leaving_since = None
-            row.report, row.seen_at = msgspec.to_builtins(report), unit.now
-            row.report_token = secrets.token_hex(8)
-            await keep_sample(unit, row, report, history_seconds=history_seconds)
-            await audit_outages(unit, before, report)
-            # Before anything newer is handed to it: then it would have dropped what it holds.
-            go_on_above(unit, report.revision, engine_id=report.engine_id)
-            await audit_unknown(unit, before, report)
-            return True
-
-        return await self._sessions.write(work)
+        return await self._reports.write(report, history_seconds=history_seconds)
 
     async def heard(self, engine_id: str, *, following: int) -> Heard:
         """What is known of an engine that follows this revision and asks for a later one."""
@@ -225,7 +170,8 @@ class Fleet:
                 return False
             row = await unit.session.get(EngineRow, engine_id)
             if row is not None:
-                await audit_unknown(unit, None, msgspec.convert(row.report, EngineReport))
+                report = msgspec.convert(row.report, EngineReport)
+                await audit_unknown(unit, None, self.history.expand(report))
             return True
 
         return await self._sessions.write(work)
@@ -233,19 +179,25 @@ class Fleet:
     async def engines(self) -> list[ObservedEngine]:
         """Every engine that ever reported and was not forgotten, by id.
 
-        A report that this process has read before is not read and parsed again.
+        A report that this process has written or read before is not read and parsed again.
         """
-        present = select(EngineRow.id, EngineRow.report_token, EngineRow.leaving_since)
+        query = select(
+            EngineRow.id, EngineRow.report_token, EngineRow.leaving_since, EngineRow.seen_at
+        )
         # Another call may put a newer look in its place while this one reads.
         observed = self._observed
         async with self._sessions.read() as session:
-            found = (await session.execute(present.order_by(EngineRow.id))).all()
-            tokens = [(row[0], row[1]) for row in found]
-            unread = [item[0] for item in tokens if not item[1] or item not in observed]
-            query = select(EngineRow).where(EngineRow.id.in_(unread))
-            rows = (await session.execute(query)).scalars().all() if unread else ()
-        known = {item: observed[item] for item in tokens if item in observed}
-        known |= {(row.id, row.report_token): _observed(row) for row in rows}
+            found = (await session.execute(query.order_by(EngineRow.id))).all()
+            known = {}
+            for name, token, _, seen_at in found:
+                if token and (name, token) in observed:
+                    known[name, token] = observed[name, token]
+                elif (report := self._reports.find(name, token)) is not None:
+                    known[name, token] = ObservedEngine(self.history.expand(report), seen_at)
+            unread = [row[0] for row in found if (row[0], row[1]) not in known]
+            rows = select(EngineRow).where(EngineRow.id.in_(unread))
+            for row in (await session.execute(rows)).scalars() if unread else ():
+                known[row.id, row.report_token] = self._observe(row)
         self._observed = known
         return [
             replace(known[row[0], row[1]], leaving_since=row[2])
@@ -289,6 +241,6 @@ class Fleet:
 
         await self._sessions.write(work)
 
-
-def _observed(row: EngineRow) -> ObservedEngine:
-    return ObservedEngine(msgspec.convert(row.report, EngineReport), row.seen_at)
+    def _observe(self, row: EngineRow) -> ObservedEngine:
+        report = msgspec.convert(row.report, EngineReport)
+        return ObservedEngine(self.history.expand(report), row.seen_at)

@@ -6,6 +6,7 @@ Writes are serial (see `transactions`), so counters such as `FleetRow.revision` 
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from sqlalchemy import (
@@ -26,6 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Json = dict[str, Any]
+_TOKEN_BITS = 62
+"""What a signed 64-bit column holds for certain."""
 
 
 class Base(DeclarativeBase):
@@ -177,6 +180,13 @@ class VersionRow(Base):
     lock_token: Mapped[str | None] = mapped_column(String(64))
     lock_owner: Mapped[str | None]
     lock_expires_at: Mapped[float | None]
+    row_token: Mapped[int] = mapped_column(server_default="0")
+    """Another one with every write: tells a reader whether it has seen this content. Random, so
+    that a registry that came back from a backup never gives an old one to new content."""
+    __mapper_args__ = {  # noqa: RUF012 - SQLAlchemy's own protocol
+        "version_id_col": row_token,
+        "version_id_generator": lambda _before: secrets.randbits(_TOKEN_BITS),
+    }
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "adapter"], ["adapters.tenant_id", "adapters.name"]),
         UniqueConstraint("tenant_id", "adapter", "number"),

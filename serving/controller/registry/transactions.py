@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Select, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -205,12 +207,25 @@ class Sessions:
 
 
 def _open_engine(url: str) -> AsyncEngine:
+    codec: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": _from_json}
     if make_url(url).get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_pre_ping=True, pool_size=10)
-    engine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
+        return create_async_engine(url, pool_pre_ping=True, pool_size=10, **codec)
+    engine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS}, **codec)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _to_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        # Python's own writer made NaN of an undefined number, which is no JSON; SQLite kept it.
+        return json.loads(text)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import case, func, or_, select
 
 from serving.controller.lifecycle import Event, State, Verdict
 from serving.controller.registry import moves
@@ -57,14 +57,24 @@ class Work:
 
     async def next_due_at(self, states: Collection[State]) -> float | None:
         """When the next version in `states` becomes due (Unix seconds); None: never."""
-        query = select(VersionRow).where(
-            VersionRow.state.in_([state.value for state in states]),
-            VersionRow.released_at.is_(None),
+        return min((await self.next_due(states)).values(), default=None)
+
+    async def next_due(self, states: Collection[State]) -> dict[State, float]:
+        """The same for each state; without those that have nothing to do."""
+        free_at = case(
+            (VersionRow.lock_expires_at > VersionRow.next_attempt_at, VersionRow.lock_expires_at),
+            else_=VersionRow.next_attempt_at,
+        )
+        query = (
+            select(VersionRow.state, func.min(free_at))
+            .where(
+                VersionRow.state.in_([state.value for state in states]),
+                VersionRow.released_at.is_(None),
+            )
+            .group_by(VersionRow.state)
         )
         async with self._sessions.read() as session:
-            rows = list((await session.execute(query)).scalars())
-        due = [max(row.next_attempt_at, row.lock_expires_at or 0.0) for row in rows]
-        return min(due, default=None)
+            return {State(row[0]): float(row[1]) for row in await session.execute(query)}
 
     async def renew(self, version_id: str, lock_token: str, *, lease_seconds: float) -> bool:
         """Hold the lease longer; False: it is stale."""

@@ -9,11 +9,12 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from adapters.errors import ArtifactTooLarge
-from serving.contract import FleetSnapshot, decode_report, encode, hash_key
+from serving.contract import decode_report
 from serving.controller.auth import Context, Engine
-from serving.controller.context import ControllerContext, store_url
+from serving.controller.context import ControllerContext
 from serving.controller.errors import RequestInvalid
-from serving.controller.snapshot import compile_snapshot
+from serving.controller.snapshot_keeper import Present, SnapshotKeeper
+from serving.snapshot_delta import MEDIA_TYPE, TAG_HEADER
 
 router = APIRouter(prefix="/internal/v1", tags=["internal"], include_in_schema=False)
 
@@ -27,31 +28,6 @@ MAX_REPORT_BYTES = 16 * 1024**2
 """About 40,000 adapters' counts; arbitrary."""
 
 
-class SnapshotCache:
-    """The last compiled snapshot: many engines ask for the same revision."""
-
-    def __init__(self) -> None:
-        self._revision, self._body = -1, b""
-
-    async def fetch(self, context: ControllerContext) -> tuple[int, bytes]:
-        """(revision, JSON) of a snapshot that is at least as new as the notifier's revision."""
-        if self._revision < context.notifier.revision or self._revision < 0:
-            snapshot = await read_snapshot(context)
-            if snapshot.revision >= self._revision:
-                self._revision, self._body = snapshot.revision, encode(snapshot)
-        return self._revision, self._body
-
-
-async def read_snapshot(context: ControllerContext) -> FleetSnapshot:
-    """Compile the present rows."""
-    return compile_snapshot(
-        await context.repository.fleet.snapshot_rows(),
-        fleet=context.settings.fleet,
-        store_url=store_url(context.settings),
-        gate_key_hash=hash_key(context.gate_key, cluster_secret=context.cluster_secret),
-    )
-
-
 @router.get("/snapshot")
 async def pull_snapshot(
     request: Request,
@@ -60,26 +36,61 @@ async def pull_snapshot(
     after: Annotated[int, Query(ge=-1, le=MAX_REVISION)] = -1,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
     engine: Annotated[str, Query(max_length=255)] = "",
+    base: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """The snapshot, as soon as its revision is above `after`; 304 when none comes in time.
 
-    An engine that is ahead of the registry says that the registry was restored from a backup: it
-    goes on from there, once the engine has reported what it holds.
+    `base` is the tag of the one that the engine holds: it is sent what has changed since, where
+    this process knows it. An engine that is ahead of the registry says that the registry was
+    restored from a backup: it goes on from there, once the engine has reported what it holds.
     """
     notifier, fleet = context.notifier, context.repository.fleet
-    deadline = asyncio.get_running_loop().time() + wait
-    if engine and not await _has_reported(context, engine, following=after, wait=wait):
+    keeper: SnapshotKeeper = request.app.state.snapshots
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
+    if _may_be_foreign(keeper.present, after) and not await _may_follow(
+        context, engine, following=after, wait=wait
+    ):
         return Response(status_code=304)
     if after > notifier.revision:
         await fleet.go_on_above(after, engine_id=engine)
         notifier.publish(await fleet.revision())
-    left = max(0.0, deadline - asyncio.get_running_loop().time())
-    if not await notifier.wait_beyond(after, left):
+    if not await notifier.wait_beyond(after, max(0.0, deadline - loop.time())):
         return Response(status_code=304)
-    cache: SnapshotCache = request.app.state.snapshots
-    revision, body = await cache.fetch(context)
-    headers = {"ETag": f'"{revision}"', "Cache-Control": "no-store"}
-    return Response(body, media_type="application/json", headers=headers)
+    present = await keeper.fetch(context)
+    # The registry may have been restored while it waited.
+    left = max(0.0, deadline - loop.time())
+    if present.is_foreign(after) and not await _may_follow(
+        context, engine, following=after, wait=left
+    ):
+        return Response(status_code=304)
+    return _answer(context, keeper, base)
+
+
+def _answer(context: ControllerContext, keeper: SnapshotKeeper, base: str) -> Response:
+    # The latest by now; nobody waits between this and its bytes.
+    present = keeper.present
+    assert present is not None  # noqa: S101 - it was fetched
+    headers = {
+        "ETag": f'"{present.revision}"',
+        "Cache-Control": "no-store",
+        TAG_HEADER: present.held.tag,
+    }
+    body = keeper.delta(context, base) if base else None
+    if body is None:
+        return Response(keeper.whole(), media_type="application/json", headers=headers)
+    return Response(body, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _may_be_foreign(present: Present | None, following: int) -> bool:
+    # Without a look at the registry: what is known of it says nothing against this engine.
+    return following >= 0 and (present is None or present.is_foreign(following))
+
+
+async def _may_follow(
+    context: ControllerContext, engine: str, *, following: int, wait: float
+) -> bool:
+    return not engine or await _has_reported(context, engine, following=following, wait=wait)
 
 
 async def _has_reported(
@@ -105,7 +116,7 @@ async def _has_reported(
 async def take_report(
     engine_id: str, request: Request, context: Context, _caller: Engine
 ) -> Response:
-    """Keep one engine's observation."""
+    """Keep one engine's observation; 409 asks for all of it: it refers to what is not known."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -119,8 +130,13 @@ async def take_report(
     if report.engine_id != engine_id:
         place = {"code": "engine_id", "subject": "body.engine_id", "title": "not the path's"}
         raise RequestInvalid(errors=[place])
-    await context.repository.fleet.record_report(
+    fleet = context.repository.fleet
+    if report.rest_proven_in and fleet.history.find(report.rest_proven_in) is None:
+        # It refers to what another process, or this one long ago, has given out.
+        return Response(status_code=409)
+    recorded = await fleet.record_report(
         report, history_seconds=context.settings.capacity_history_seconds
     )
-    context.hint()
+    if recorded.is_news:
+        context.hint()
     return Response(status_code=204)

@@ -52,10 +52,13 @@ async def metrics(request: Request, context: Context) -> Response:
     states.update(engine_state(engine, context) for engine in engines)
     revision = await repository.fleet.revision()
     reports = [e.report for e in engines if engine_state(e, context) != "unreachable"]
+    # By identity: engines of which there is nothing special to say share one list.
+    lists = {id(report.versions): report for report in reports}
+    outages = {key: _count_outages(report) for key, report in lists.items()}
     context.metrics.show_engines(
         states,
         lags={report.engine_id: max(0, revision - report.revision) for report in reports},
-        outages={report.engine_id: _count_outages(report) for report in reports},
+        outages={report.engine_id: outages[id(report.versions)] for report in reports},
     )
     context.metrics.show_capacity(await board.gauges())
     return Response(context.metrics.expose(), media_type=CONTENT_TYPE_LATEST)

@@ -146,12 +146,14 @@ def _want(
     states: frozenset[State],
 ) -> Want:
     own_base = _own_base(context)
-    settled = frozenset(
-        item.name
+    # By identity: engines of which there is nothing special to say share one list.
+    lists = {
+        id(engine.report.versions): engine.report.versions
         for engine in engines
         if _is_of(engine, kind, own_base=own_base, is_gated=context.settings.is_gated)
-        for item in engine.report.versions
-        if item.state in _SETTLED
+    }
+    settled = frozenset(
+        item.name for versions in lists.values() for item in versions if item.state in _SETTLED
     )
     return Want(kind, states, settled)
 

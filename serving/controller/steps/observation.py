@@ -76,13 +76,15 @@ def observe_version(
     holding: list[str] = []
     behind: list[str] = []
     unknown: list[str] = []
+    find = _Finder(name)
     for engine in engines:
         report = engine.report
-        found = next((item for item in report.versions if item.name == name), None)
+        found = find(report)
+        may_hold = found is not None or engine.is_abridged
         if not engine.is_reachable(now, timeout_seconds):
-            unknown += [report.engine_id] if found else []
+            unknown += [report.engine_id] if may_hold else []
             continue
-        holding += [report.engine_id] if found else []
+        holding += [report.engine_id] if may_hold else []
         behind += [report.engine_id] if report.revision < revision else []
         if engine.is_leaving or not (report.is_ready or (with_waiting and is_waiting(report))):
             continue
@@ -97,6 +99,21 @@ def observe_version(
     return Observation(
         tuple(proven), tuple(failed), tuple(pending), tuple(holding), tuple(behind), tuple(unknown)
     )
+
+
+class _Finder:
+    """One version in many reports; a list that several of them share is searched once."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._found: dict[int, VersionReport | None] = {}
+
+    def __call__(self, report: EngineReport) -> VersionReport | None:
+        key = id(report.versions)
+        if key not in self._found:
+            items = (item for item in report.versions if item.name == self._name)
+            self._found[key] = next(items, None)
+        return self._found[key]
 
 
 def _failure(report: EngineReport, found: VersionReport) -> EngineFailure:

@@ -19,7 +19,8 @@ from serving.controller.steps.lease import Lease
 from serving.controller.steps.observation import Observation, observe_version
 from serving.controller.steps.outcome import Done, Outcome, Retry
 
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 0.1
+"""First pause between two looks; engines that hold the bytes have proven them by then."""
 _LOOK_SECONDS_MAX = 2.0
 
 

@@ -1,0 +1,97 @@
+"""The present snapshot for everybody who waits for it: read once, compiled once, encoded once.
+
+A hundred engines wake at the same moment. The first that asks does the work; the others get the
+same bytes: a delta, where it is known what they hold, or else the whole snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from serving.contract import encode, hash_key
+from serving.controller.context import ControllerContext, store_url
+from serving.controller.snapshot import Entries, compile_snapshot
+from serving.snapshot_delta import HeldSnapshot, diff, encode_delta
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The snapshot of one revision."""
+
+    held: HeldSnapshot
+    restored_revision: int | None
+    """See `FleetRow`, as of this revision."""
+
+    @property
+    def revision(self) -> int:
+        """Its revision."""
+        return self.held.snapshot.revision
+
+    def is_foreign(self, following: int) -> bool:
+        """Whether the registry never gave out what an engine says that it follows."""
+        restored = self.restored_revision
+        return following > self.revision or (restored is not None and following < restored)
+
+
+class SnapshotKeeper:
+    """The last compiled snapshot, and the bytes that were made of it."""
+
+    def __init__(self) -> None:
+        self.present: Present | None = None
+        self._entries = Entries()
+        self._lock = asyncio.Lock()
+        self._whole = b""
+        self._deltas: dict[str, bytes] = {}
+
+    async def fetch(self, context: ControllerContext) -> Present:
+        """A snapshot that is at least as new as the notifier's revision.
+
+        Raises:
+            RegistryUnavailable: the database did not answer.
+        """
+        async with self._lock:
+            present = self.present
+            if present is None or present.revision < context.notifier.revision:
+                present = await self._read(context)
+            return present
+
+    async def _read(self, context: ControllerContext) -> Present:
+        fleet, before = context.repository.fleet, self.present
+        rows = await fleet.snapshot_rows()
+        snapshot = compile_snapshot(
+            rows,
+            fleet=context.settings.fleet,
+            store_url=store_url(context.settings),
+            gate_key_hash=hash_key(context.gate_key, cluster_secret=context.cluster_secret),
+            entries=self._entries,
+        )
+        held = HeldSnapshot.of(snapshot, None if before is None else before.held)
+        present = Present(held, rows.restored_revision)
+        if before is not None and before.revision > present.revision:
+            return before
+        fleet.history.keep(held)
+        self.present, self._whole, self._deltas = present, b"", {}
+        return present
+
+    def whole(self) -> bytes:
+        """The present snapshot as JSON. Only after `fetch`."""
+        if not self._whole:
+            self._whole = encode(self._held.snapshot)
+        return self._whole
+
+    def delta(self, context: ControllerContext, base: str) -> bytes | None:
+        """What leads from the snapshot with tag `base` to the present one; None: say it whole."""
+        made = self._deltas.get(base)
+        if made is None:
+            before = context.repository.fleet.history.find(base)
+            if before is None:
+                return None
+            made = self._deltas[base] = encode_delta(diff(before, self._held))
+        return made
+
+    @property
+    def _held(self) -> HeldSnapshot:
+        if self.present is None:
+            raise RuntimeError("nothing was fetched yet")
+        return self.present.held
