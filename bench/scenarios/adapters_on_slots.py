@@ -9,11 +9,14 @@ row as are in flight ask the same adapter, so a batch holds one, and each change
 The base model, one adapter, as many as there are slots, and more, are measured in turn within each
 run: their differences are what one adapter's products cost, what distinct adapters in a batch cost,
 and what copies into slots cost, which the engine also times itself. `--profile` samples the worker.
+The bound is what reading weights alone would leave: a step reads base and each slot in use once.
+`--before FILE` shows the throughput of an earlier result of this scenario beside this one's.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.base_folder import find_base_folder
 from bench.closed_loop import Ask, run_closed_loop
 from bench.figure_table import Say, found, print_figures, progress_line
 from bench.machine import Machine, MachineInvalid, add_machine_option, machine_of
-from bench.result import Figure, Goal, write_result
+from bench.result import Figure, Goal, Result, read_result, write_result
+from bench.weights_read import base_bytes, bound_of
 from bench.worker_profile import sample_worker
 from serving.tuning.generator import Model
 from serving.tuning.measure import percentile
@@ -189,6 +194,31 @@ def figures_of(rows: Sequence[Mapping[str, Any]], points: Sequence[Point]) -> li
     return figures
 
 
+def bounds_of(points: Sequence[Point], engine: Engine, base: Path) -> list[Figure]:
+    """Per mix, the ratio to one adapter of a step that does nothing but read weights."""
+    profile = engine.profile
+    slot = float((engine.facts().get("memory") or {}).get("slot_bytes", math.nan))
+    size = base_bytes(base, profile.dtype)
+    figures = []
+    for point in points:
+        n = 1 if point.is_in_blocks else point.n
+        bound = bound_of(n, n_slots=profile.gpu_slots, base=size, slot=slot)
+        figures.append(Figure("bound by reading", "x", (bound,), None, point.label))
+    return figures
+
+
+def before_figures(before: Result, figures: Sequence[Figure]) -> list[Figure]:
+    """An earlier result's throughput, and this one's against it, of medians, row by row."""
+    earlier = {f.group: f for f in before.figures if f.name == "throughput"}
+    added = []
+    for figure in figures:
+        if figure.name == "throughput" and (old := earlier.get(figure.group)):
+            ratio = (figure.median / old.median,)
+            added.append(Figure("throughput before", "tokens/s", old.values, None, figure.group))
+            added.append(Figure("after / before", "x", ratio, "higher", figure.group))
+    return added
+
+
 def shares_of(
     rows: Sequence[Mapping[str, Any]], *, slots: Point, past: Point
 ) -> dict[str, tuple[float, ...]]:
@@ -248,6 +278,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two short runs of four points")
     parser.add_argument("--write", action="store_true", help="write bench/results")
     parser.add_argument("--profile", action="store_true", help="also sample the worker (py-spy)")
+    parser.add_argument("--before", type=Path, help="an earlier result file to compare with")
     add_machine_option(parser)
     return parser.parse_args()
 
@@ -287,8 +318,11 @@ def main() -> None:
         rows = measure(engine, machine, points, runs=runs, n_waves=n_waves, say=say)
         sampled = [Point(1), Point(profile.gpu_slots), past] if options.profile else []
         profiles = list(_profiles(engine, machine, sampled))
+        bounds = bounds_of(points, engine, find_base_folder(profile.model))
     shares = shares_of(rows, slots=Point(profile.gpu_slots), past=past)
-    figures = figures_of(rows, points)
+    figures = [*figures_of(rows, points), *bounds]
+    if options.before:
+        figures += before_figures(read_result(options.before), figures)
     goals = goals_of(rows, shares, past)
     print_figures(QUESTION, figures, goals)
     group = f"where the time goes, {past.label}"

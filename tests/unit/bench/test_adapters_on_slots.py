@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.result import Result
 from bench.scenarios.adapters_on_slots import (
     Point,
+    before_figures,
     by_point,
     copy_seconds,
     figures_of,
@@ -18,6 +23,7 @@ from bench.scenarios.adapters_on_slots import (
     points_of,
     shares_of,
 )
+from bench.weights_read import base_bytes, bound_of, n_parameters
 
 SLOTS, PAST = Point(8), Point(40)
 POINTS = [Point(0), Point(1), SLOTS, PAST]
@@ -105,6 +111,36 @@ def test_the_goal_is_met_from_095_on(past: float, is_met: bool) -> None:
 
     assert goal.is_met is is_met
     assert "base model" in where.found
+
+
+def test_an_earlier_result_is_shown_beside_and_mixes_that_it_lacks_are_left_out() -> None:
+    old = figures_of(rows((200, 100, 80, 40)), POINTS)[:-6]
+    before = Result("adapters_on_slots", "?", {}, tuple(old))
+
+    added = before_figures(before, figures_of(rows((200, 120, 100, 80)), POINTS))
+
+    ratios = {f.group: f.values for f in added if f.name == "after / before"}
+    assert ratios == {"base model": (1,), "1 adapter": (1.2,), SLOTS.label: (1.25,)}
+
+
+@given(st.integers(1, 64), st.floats(1, 1e9), st.floats(1, 1e9))
+def test_reading_bounds_a_mix_by_the_slots_in_use_alone(n: int, base: float, slot: float) -> None:
+    bound = bound_of(n, n_slots=8, base=base, slot=slot)
+
+    assert bound_of(1, n_slots=8, base=base, slot=slot) == 1
+    assert bound <= 1
+    assert bound == bound_of(min(n, 8), n_slots=8, base=base, slot=slot)
+
+
+def test_parameters_are_counted_from_the_headers_of_all_files(tmp_path: Path) -> None:
+    for number, shape in enumerate(([3, 4], [5])):
+        header = json.dumps({"__metadata__": {}, "w": {"shape": shape}}).encode()
+        path = tmp_path / f"model-{number}.safetensors"
+        path.write_bytes(struct.pack("<Q", len(header)) + header)
+
+    assert n_parameters(tmp_path) == 17
+    assert base_bytes(tmp_path, "bfloat16") == 34
+    assert math.isnan(base_bytes(tmp_path, "auto"))
 
 
 def test_values_are_in_the_order_of_the_runs() -> None:
