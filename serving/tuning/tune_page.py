@@ -131,7 +131,9 @@ def rounds_plot(plan: Plan, conclusion: Conclusion) -> dict[str, Any]:
                 }
             )  # fmt: skip
     unit = METRICS[plan.goals.metric]
-    return {"data": data, "layout": _layout("round", f"{plan.goals.metric} ({unit})", is_log=False)}
+    layout = _layout("round", f"{plan.goals.metric} ({unit})", is_log=False)
+    layout["xaxis"]["dtick"] = 1
+    return {"data": data, "layout": layout}
 
 
 def _layout(x: str, y: str, *, is_log: bool) -> dict[str, Any]:
