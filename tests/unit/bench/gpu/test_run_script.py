@@ -62,6 +62,7 @@ def test_all_four_run_and_the_card_names_the_results(tmp_path: Path, told: Path)
     assert [line.split()[1] for line in scenarios] == [f"bench.scenarios.{n}" for n in ENGINES]
     for line in scenarios:
         assert "/h100_80g.yaml --runs 5 --write" in line
+        assert ("--rate 20" in line) == ("chunked_prefill" in line)
     assert report == "-m bench.report --write"
 
 
