@@ -48,21 +48,18 @@ async def pull_snapshot(
     keeper: SnapshotKeeper = request.app.state.snapshots
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
-    if _may_be_foreign(keeper.present, after) and not await _may_follow(
-        context, engine, following=after, wait=wait
-    ):
+    may_be_foreign = _may_be_foreign(keeper.present, after)
+    if may_be_foreign and not await _may_follow(context, engine, following=after, wait=wait):
         return Response(status_code=304)
     if after > notifier.revision:
         await fleet.go_on_above(after, engine_id=engine)
         notifier.publish(await fleet.revision())
     if not await notifier.wait_beyond(after, max(0.0, deadline - loop.time())):
         return Response(status_code=304)
-    present = await keeper.fetch(context)
+    present, left = await keeper.fetch(context), max(0.0, deadline - loop.time())
     # The registry may have been restored while it waited.
-    left = max(0.0, deadline - loop.time())
-    if present.is_foreign(after) and not await _may_follow(
-        context, engine, following=after, wait=left
-    ):
+    is_lost = not may_be_foreign and present.is_foreign(after)
+    if is_lost and not await _may_follow(context, engine, following=after, wait=left):
         return Response(status_code=304)
     return _answer(context, keeper, base)
 
@@ -130,10 +127,13 @@ async def take_report(
     if report.engine_id != engine_id:
         place = {"code": "engine_id", "subject": "body.engine_id", "title": "not the path's"}
         raise RequestInvalid(errors=[place])
-    fleet = context.repository.fleet
-    if report.rest_proven_in and fleet.history.find(report.rest_proven_in) is None:
-        # It refers to what another process, or this one long ago, has given out.
-        return Response(status_code=409)
+    fleet, tag = context.repository.fleet, report.rest_proven_in
+    if tag and fleet.history.find(tag) is None:
+        # Just started: it may be the present one all the same.
+        await request.app.state.snapshots.fetch(context)
+        if fleet.history.find(tag) is None:
+            # It refers to what another process, or this one long ago, has given out.
+            return Response(status_code=409)
     recorded = await fleet.record_report(
         report, history_seconds=context.settings.capacity_history_seconds
     )

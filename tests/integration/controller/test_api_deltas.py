@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 from httpx import AsyncClient, Response
 
@@ -14,7 +16,7 @@ from serving.snapshot_delta import (
     apply,
     decode_delta,
 )
-from tests.builders.controller import Controller, a_report
+from tests.builders.controller import Controller, a_controller, a_report
 
 PATH = "/internal/v1/snapshot"
 
@@ -91,6 +93,23 @@ async def test_a_short_report_counts_as_the_whole_one(controller: Controller) ->
     assert answer.status_code == 204
     shown = (await acme.get("/v1/tenants/acme/adapters/support/versions/1")).json()
     assert [item["state"] for item in shown["engines"]] == [VersionState.PROVEN.value]
+
+
+async def test_a_controller_that_was_just_started_knows_what_is_present(
+    controller: Controller, tmp_path: Path
+) -> None:
+    acme, engine = await controller.tenant("acme"), await controller.engine_client()
+    await controller.make_live(acme, "acme", b"one")
+    held = await held_of(engine)
+    report = abridge(a_report(revision=held.snapshot.revision, versions=held.proven_list), held)
+
+    async with a_controller(tmp_path) as started:
+        there = await started.engine_client()
+        answer = await there.post("/internal/v1/engines/engine-0/report", content=encode(report))
+        (seen,) = await started.context.repository.fleet.engines()
+
+    assert answer.status_code == 204
+    assert seen.report.versions == held.proven_list
 
 
 async def test_a_report_that_refers_to_what_is_not_known_is_asked_for_whole(
