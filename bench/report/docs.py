@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Callable, Mapping
 
-from bench.report.catalogue import SCENARIOS, Scenario
+from bench.report.catalogue import Scenario
 from bench.report.load import Loaded
 from bench.report.tables import (
     GoalRow,
@@ -19,7 +19,7 @@ from bench.report.tables import (
     goal_rows,
     to_markdown,
 )
-from bench.report.words import machine, parameters, runs
+from bench.report.words import machine, parameters, runs, title_of
 from bench.result import Result
 
 _PART = re.compile(r"<!-- generated: ([^>]+?) -->\n(.*?)<!-- end -->", re.DOTALL)
@@ -82,7 +82,7 @@ def _link(row: GoalRow) -> str:
 def render_scenarios(loaded: Loaded, descriptions: Mapping[str, str]) -> str:
     """A section for each scenario that has a result, and which have none."""
     sections, missing = [], []
-    for scenario in SCENARIOS:
+    for scenario in loaded.scenarios():
         found = loaded.of(scenario.name)
         if found:
             sections.append(_section(scenario, found, descriptions.get(scenario.name, "")))
@@ -101,7 +101,9 @@ def _section(scenario: Scenario, found: list[tuple[str, Result]], description: s
     ]
     for stem, result in found:
         told = parameters(result)
+        variant = title_of(stem.removeprefix(scenario.name).strip("_"))
         sentences = [
+            variant and f"**{variant}**:",
             f"[Results](../bench/results/{stem}.json): {machine(result)}",
             told and f"Settings: {told}.",
             runs(result),

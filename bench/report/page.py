@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.parity.report_page.markup import Html, element, join, style_sheet
-from bench.report.catalogue import SCENARIOS, Scenario
+from bench.report.catalogue import Scenario
 from bench.report.docs import about
 from bench.report.load import Loaded, scenario_of
 from bench.report.plots import plots_of
@@ -33,7 +33,7 @@ def plotly_script() -> str:
 def render_page(loaded: Loaded, descriptions: Mapping[str, str], *, script: str) -> str:
     """The whole page. `script` is plotly's; `descriptions` the scenarios' docstrings by name."""
     page = _Page(descriptions)
-    known = [(each, loaded.of(each.name)) for each in SCENARIOS]
+    known = [(each, loaded.of(each.name)) for each in loaded.scenarios()]
     reported = {stem for _, found in known for stem, _ in found}
     older = [
         (Scenario(scenario_of(stem, result), result.question), [(stem, result)])

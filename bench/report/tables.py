@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.report.before import faster, is_before
 from bench.report.catalogue import N_RUNS, SCENARIOS, WANTS, Want
 from bench.report.load import Loaded
 from bench.report.words import heading, spread, title_of
@@ -14,7 +13,6 @@ from bench.result import Figure, Goal, Result
 
 _MANY_COLUMNS = 5
 """A table wider than this is turned, where it is then narrower; arbitrary, chosen for a page."""
-_BEFORE = re.compile(r"\bbefore\b")
 _COLUMNS_OF_GOALS = ("goal", "wanted", "found", "met", "scenario")
 
 
@@ -88,16 +86,19 @@ class GoalRow:
 def goal_rows(loaded: Loaded) -> list[GoalRow]:
     """By scenario: what was promised, in its order, and then the scenario's further goals."""
     rows: list[GoalRow] = []
-    for each in SCENARIOS:
+    for each in loaded.scenarios():
         found = loaded.of(each.name)
-        own = [(stem, goal) for stem, result in found for goal in result.goals]
+        # What was found before a change is no answer any more.
+        own = [
+            (stem, goal) for stem, result in found if not is_before(stem) for goal in result.goals
+        ]
         for want in (want for want in WANTS if want.scenario == each.name):
             answers = [item for item in own if want.topic.lower() in item[1].name.lower()]
             own = [item for item in own if item not in answers]
             kept = [_row(each.name, *item) for item in answers] or _by_figure(want, found)
             rows += kept or [GoalRow(want.name, want.wanted, "", None, each.name, None)]
         rows += [_row(each.name, *item) for item in own]
-    return [*rows, _spread_row(loaded), _hot_path_row(loaded)]
+    return [*rows, _spread_row(loaded), _faster_row(loaded)]
 
 
 def _by_figure(want: Want, found: Sequence[tuple[str, Result]]) -> list[GoalRow]:
@@ -123,9 +124,9 @@ def _spread_row(loaded: Loaded) -> GoalRow:
     )
 
 
-def _hot_path_row(loaded: Loaded) -> GoalRow:
+def _faster_row(loaded: Loaded) -> GoalRow:
     """Which results say what a path cost before it was made faster, and what it costs since."""
-    found = {stem: told for stem, result in loaded.results.items() if (told := _faster(result))}
+    found = faster(loaded.results)
     return GoalRow(
         "a hot path made faster because of what a scenario showed",
         "before and after in a result",
@@ -134,26 +135,6 @@ def _hot_path_row(loaded: Loaded) -> GoalRow:
         "",
         next(iter(found), None),
     )
-
-
-def _faster(result: Result) -> str:
-    """The first figure that there is of `NAME before` and of `NAME`, or of `NAME after`."""
-    for figure in result.figures:
-        for key in ("group", "name"):
-            text = getattr(figure, key)
-            others = (_BEFORE.sub("", text).strip(" ,:"), _BEFORE.sub("after", text))
-            if not _BEFORE.search(text):
-                continue
-            for other in result.figures:
-                kept = dataclasses.replace(other, **{key: text})
-                if getattr(other, key) in others and _key(kept) == _key(figure):
-                    shown = [f"{each.median:.3g}" for each in (figure, other)]
-                    return f"{title_of(figure.name)} {' -> '.join(shown)} {figure.unit}".strip()
-    return ""
-
-
-def _key(figure: Figure) -> tuple[str, str, str]:
-    return figure.group, figure.name, figure.unit
 
 
 def _has_runs(found: Iterable[tuple[str, Result]]) -> bool:

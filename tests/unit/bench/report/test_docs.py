@@ -59,7 +59,19 @@ def test_a_variant_stands_in_its_scenarios_section() -> None:
     text = render_scenarios(Loaded({"cold_load_h100": card, "cold_load": COLD}), {})
 
     assert text.count("## From disk") == 1
+    assert "\n**h100**: [Results](../bench/results/cold_load_h100.json)" in text
     assert text.index("results/cold_load.json") < text.index("results/cold_load_h100.json")
+
+
+def test_a_result_that_no_catalogue_knows_has_a_section_too() -> None:
+    new = Result("another_thing", "Why not?", {}, COLD.figures)
+
+    text = render_scenarios(Loaded({"another_thing": new}), {})
+
+    assert "## another thing: `python -m bench.scenarios.another_thing`" in text
+    # An older one has its section by hand.
+    older = Loaded({"another_thing": new}, older=frozenset({"another_thing"}))
+    assert "another" not in render_scenarios(older, {})
 
 
 def test_a_question_is_not_asked_twice() -> None:

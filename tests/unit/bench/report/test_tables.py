@@ -176,8 +176,31 @@ def test_a_result_of_before_and_after_is_what_the_last_goal_asks_for() -> None:
 
     *_, last = goal_rows(Loaded({"cold_load": both}))
 
-    assert (last.is_met, last.found) == (True, "cold_load: cost 80 -> 40 us")
+    assert (last.is_met, last.found) == (True, "cold_load: cost (ours) 80.0 -> 40.0 us")
     assert goal_rows(Loaded({"cold_load": result()}))[-1].is_met is None
+
+
+def test_a_file_of_before_is_held_against_that_of_after_and_sets_no_goal() -> None:
+    missed = Goal("promotion reaches 100 agents", "under 1 s", "2 s", False)
+    before = result(
+        figure("p99", "ms", 900.0), figure("rate", "/s", 10.0), goals=[missed],
+        scenario="control_plane_scale",
+    )  # fmt: skip
+    after = result(
+        figure("p99", "ms", 300.0), figure("rate", "/s", 11.0), scenario="control_plane_scale"
+    )
+    loaded = Loaded({"control_plane_scale": after, "control_plane_scale_before": before})
+
+    rows = goal_rows(loaded)
+
+    assert rows[-1].found == "control_plane_scale: p99 900 -> 300 ms"
+    assert "2 s" not in [row.found for row in rows]
+
+
+def test_what_became_slower_is_no_hot_path_made_faster() -> None:
+    slower = result(figure("cost", "us", 40.0, group="before"), figure("cost", "us", 80.0))
+
+    assert goal_rows(Loaded({"cold_load": slower}))[-1].is_met is None
 
 
 def test_a_machine_and_its_settings_are_told_in_a_line() -> None:
