@@ -20,7 +20,7 @@ import math
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +275,7 @@ def goals_of(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="two short runs of four points")
+    parser.add_argument("--quick", action="store_true", help="two short runs of the fewest points")
     parser.add_argument("--write", action="store_true", help="write bench/results")
     parser.add_argument("--profile", action="store_true", help="also sample the worker (py-spy)")
     parser.add_argument("--before", type=Path, help="an earlier result file to compare with")
@@ -301,12 +301,13 @@ def main() -> None:
     profile = machine.engine_profile()
     if 1 not in machine.adapters or profile.gpu_slots not in machine.adapters:
         raise MachineInvalid(f"adapters: needs 1 and the number of slots, {profile.gpu_slots}")
-    adapters = machine.adapters
-    past = Point(_compared(adapters, profile.gpu_slots))
-    points = points_of(adapters, n_slots=profile.gpu_slots)
-    runs, n_waves = (2, _QUICK_WAVES) if options.quick else (options.runs, _WAVES)
+    past = Point(_compared(machine.adapters, profile.gpu_slots))
+    runs, n_waves = options.runs, _WAVES
     if options.quick:
-        points = [Point(0), Point(1), Point(profile.gpu_slots), past]
+        runs, n_waves = 2, _QUICK_WAVES
+        machine = replace(machine, adapters=tuple(sorted({1, profile.gpu_slots, past.n})))
+    adapters = machine.adapters
+    points = points_of(adapters, n_slots=profile.gpu_slots)
     with (
         tempfile.TemporaryDirectory() as text,
         progress_line("starting", n_steps=runs * len(points)) as say,

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,8 @@ def main() -> None:
     options = _options()
     machine = machine_of(options, CPU)
     runs, n = (1, 5) if options.quick else (options.runs, options.requests)
+    if options.quick:
+        machine = replace(machine, ranks=machine.ranks[:1])
     profile = machine.engine_profile()
     with progress_line("writing adapters", n_steps=3 * runs) as say:
         rows = list(_measure(machine, profile, runs=runs, n=n, say=say))
