@@ -159,6 +159,11 @@ def figures_of(rows: Sequence[dict[str, Any]]) -> list[Figure]:
         figures.append(
             Figure("time p99, runs together", "ms", (percentile(pooled, 99),), "lower", group)
         )
+        slot = groups.get((rank, SLOT, side))
+        if place == MEMORY and slot:
+            pairs = zip(runs, slot, strict=True)
+            values = tuple(percentile(a["ms"], 50) - percentile(b["ms"], 50) for a, b in pairs)
+            figures.append(Figure("of it the swap into a slot, p50", "ms", values, "lower", group))
         other = groups.get((rank, place, IN_STEP))
         if side == OURS and other:
             figures += _ratios(runs, other, group)

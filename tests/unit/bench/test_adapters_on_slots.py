@@ -113,6 +113,14 @@ def test_the_goal_is_met_from_095_on(past: float, is_met: bool) -> None:
     assert "base model" in where.found
 
 
+def test_of_two_runs_the_median_decides_and_not_the_better_one() -> None:
+    measured = rows((200, 100, 99, 80), (200, 100, 99, 105))
+
+    goal, _ = goals_of(measured, shares_of(measured, slots=SLOTS, past=PAST), PAST)
+
+    assert not goal.is_met
+
+
 def test_an_earlier_result_is_shown_beside_and_mixes_that_it_lacks_are_left_out() -> None:
     old = figures_of(rows((200, 100, 80, 40)), POINTS)[:-6]
     before = Result("adapters_on_slots", "?", {}, tuple(old))

@@ -73,6 +73,22 @@ def test_ratios_are_of_one_run_and_percentiles_too() -> None:
     assert found[ours, "gap p50, prefetch / in the step"] == (1, 0.25)
 
 
+def test_what_a_swap_costs_is_the_time_from_memory_less_that_from_a_slot() -> None:
+    rows = [
+        {"run": run, "rank": 8, "place": place, "side": OURS, "ms": [ms]}
+        for run, place, ms in (
+            (0, SLOT, 10.0),
+            (0, MEMORY, 14.0),
+            (1, MEMORY, 15.0),
+            (1, SLOT, 12.0),
+        )
+    ]
+
+    (swap,) = (f for f in figures_of(rows) if "swap" in f.name)
+
+    assert swap.values == (4, 3)
+
+
 def test_dropping_files_from_the_page_cache_leaves_their_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 8192)
 
