@@ -72,10 +72,12 @@ def running_server(
     *,
     url: str,
     log: Path,
-    ready: str = "/health",
+    ready: str | None = "/health",
     on_stage: OnStage = lambda _text, _seconds: None,
 ) -> Iterator[Server]:
     """Start it, wait until `url` + `ready` answers 200, and end all of it with the block.
+
+    `ready` None: no waiting, so that several can start side by side; `wait_ready` waits for each.
 
     Raises:
         ServerFailed: it ended, or did not answer so within `READY_SECONDS`.
@@ -86,21 +88,33 @@ def running_server(
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
-            _wait_ready(process, url + ready, log, on_stage)
-            yield Server(url, process.pid)
+            server = Server(url, process.pid)
+            if ready is not None:
+                wait_ready(server, log, ready=ready, on_stage=on_stage)
+            yield server
         finally:
             end_group(process, seconds=_STOP_SECONDS)
 
 
-def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path, on_stage: OnStage) -> None:
+def wait_ready(server: Server, log: Path, *, ready: str, on_stage: OnStage) -> None:
+    """Return when `ready` answers 200.
+
+    Raises:
+        ServerFailed: it ended, or did not answer so within `READY_SECONDS` from now.
+    """
     started = time.monotonic()
-    while not _answers(url):
+    while not _answers(server.url + ready):
         seconds = time.monotonic() - started
-        if process.poll() is not None or seconds > READY_SECONDS:
+        if _has_ended(server.pid) or seconds > READY_SECONDS:
             text = log.read_text(errors="replace")[-3000:]
-            raise ServerFailed(f"{url} is not ready after {seconds:.0f} s:\n{text}")
+            raise ServerFailed(f"{server.url} is not ready after {seconds:.0f} s:\n{text}")
         on_stage("server starting", seconds)
         time.sleep(_POLL_SECONDS)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has; it stays a child for who waits for it later."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 @contextmanager

@@ -19,7 +19,14 @@ from adapters.base_model import read_base_model
 from bench.fixtures.adapters import make_random_adapters
 from bench.fixtures.cache import REPOSITORY
 from bench.overhead_figures import ALONE, BEFORE, OURS
-from bench.server import bare_command, bare_environment, free_port, running_server
+from bench.server import (
+    Server,
+    bare_command,
+    bare_environment,
+    free_port,
+    running_server,
+    wait_ready,
+)
 from serving.engine.launch import prepare_launch
 from serving.engine.profile import EngineProfile
 from serving.settings import EngineSettings
@@ -42,6 +49,14 @@ class Side:
     times: Path
 
 
+@dataclass(frozen=True, slots=True)
+class _Started:
+    side: Side
+    server: Server
+    log: Path
+    ready: str
+
+
 @contextmanager
 def running_sides(
     profile: EngineProfile, folder: Path, *, before: str | None, on_stage: OnStage
@@ -53,19 +68,23 @@ def running_sides(
         CalledProcessError: git does not know the revision.
     """
     with ExitStack() as stack:
-        sides = [stack.enter_context(_alone(profile, folder, on_stage))]
         now = _sources(folder / "now", REPOSITORY)
-        sides.append(stack.enter_context(_ours(OURS, profile, folder / "ours", now, on_stage)))
+        started = [
+            stack.enter_context(_alone(profile, folder)),
+            stack.enter_context(_ours(OURS, profile, folder / "ours", now)),
+        ]
         if before is not None:
             tree = stack.enter_context(_checked_out(before, folder / "tree"))
             then = _sources(folder / "then", tree)
-            entered = stack.enter_context(_ours(BEFORE, profile, folder / "before", then, on_stage))
-            sides.append(entered)
-        yield sides
+            started.append(stack.enter_context(_ours(BEFORE, profile, folder / "before", then)))
+        # Started side by side: an engine mostly reads and imports until it is ready.
+        for one in started:
+            wait_ready(one.server, one.log, ready=one.ready, on_stage=on_stage)
+        yield [one.side for one in started]
 
 
 @contextmanager
-def _alone(profile: EngineProfile, folder: Path, on_stage: OnStage) -> Iterator[Side]:
+def _alone(profile: EngineProfile, folder: Path) -> Iterator[_Started]:
     base = find_base_folder(profile.model)
     (adapter,) = make_random_adapters(1, base=base, folder=folder / "adapters", rank=_RANK)
     port, times = free_port(), folder / "alone.jsonl"
@@ -78,14 +97,12 @@ def _alone(profile: EngineProfile, folder: Path, on_stage: OnStage) -> Iterator[
         **_imports(_sources(folder / "alone", REPOSITORY)),
     }
     log = folder / "alone.log"
-    with running_server(command, environment, url=url, log=log, on_stage=on_stage):
-        yield Side(ALONE, url, "none", times)
+    with running_server(command, environment, url=url, log=log, ready=None) as server:
+        yield _Started(Side(ALONE, url, "none", times), server, log, "/health")
 
 
 @contextmanager
-def _ours(
-    name: str, profile: EngineProfile, folder: Path, sources: Path, on_stage: OnStage
-) -> Iterator[Side]:
+def _ours(name: str, profile: EngineProfile, folder: Path, sources: Path) -> Iterator[_Started]:
     card = read_base_model(find_base_folder(profile.model))
     files = write_rig_files(
         folder, profile, card, n_adapters=1, rank=_RANK, fleet="base", on_progress=lambda _n: None
@@ -101,8 +118,8 @@ def _ours(
     environment = {**launch.environment, **_timed(times), **_imports(sources)}
     url = f"http://127.0.0.1:{port}"
     log = folder / "engine.log"
-    with running_server(command, environment, url=url, ready="/ready", log=log, on_stage=on_stage):
-        yield Side(name, url, files.keys[0], times)
+    with running_server(command, environment, url=url, log=log, ready=None) as server:
+        yield _Started(Side(name, url, files.keys[0], times), server, log, "/ready")
 
 
 def with_timers(command: list[str]) -> list[str]:
