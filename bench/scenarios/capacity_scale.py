@@ -9,21 +9,15 @@ real browser where one is installed. At last the number of series of both /metri
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import random
-import signal
-import socket
-import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
 from pathlib import Path
@@ -33,6 +27,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import msgspec
 
+from bench.control_plane.process import ADMIN, SECRET, running_controller
+from bench.control_plane.registry_rows import adapter_names, register_adapters
 from bench.environment import describe_environment
 from bench.many_adapters import show
 from serving.contract import (
@@ -51,7 +47,7 @@ from serving.contract import (
     engine_token,
 )
 
-_ENGINES, _ADAPTERS_PER_TENANT, _REPORT_SECONDS = 2, 10, 2.0
+_ENGINES, _REPORT_SECONDS = 2, 2.0
 _ROUTES = (
     "/v1/capacity",
     "/v1/capacity/plan",
@@ -71,10 +67,7 @@ class World:
 
     def __init__(self, n_adapters: int, n_active: int, n_events: int) -> None:
         draw = random.Random(7)
-        self.names = [
-            f"tenant{number // _ADAPTERS_PER_TENANT:04d}/adapter{number % _ADAPTERS_PER_TENANT}@1"
-            for number in range(n_adapters)
-        ]
+        self.names = [f"{tenant}/{adapter}@1" for tenant, adapter in adapter_names(n_adapters)]
         active = draw.sample(self.names, n_active)
         cumulative = list(accumulate(1 / rank for rank in range(1, n_active + 1)))
         now = time.time()
@@ -170,82 +163,10 @@ class _TraceHandler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-def _register(database: Path, names: list[str]) -> float:
-    """Write all rows that uploads and gates would have left; seconds taken."""
-    started, now = time.perf_counter(), time.time()
-    digest = "sha256:" + "0" * 64
-    parts = [(name, *name.partition("@")[0].split("/")) for name in names]
-    with sqlite3.connect(database, timeout=60) as connection:
-        connection.executemany(
-            "insert into tenants (id, display_name, created_at) values (?, ?, ?)",
-            [(tenant, tenant, now) for tenant in sorted({tenant for _, tenant, _ in parts})],
-        )
-        connection.executemany(
-            "insert into adapters (tenant_id, name, next_number, created_at) values (?, ?, 2, ?)",
-            [(tenant, adapter, now) for _, tenant, adapter in parts],
-        )
-        connection.executemany(
-            "insert into versions (id, tenant_id, adapter, number, digest, files, size_bytes, rank,"
-            " state, verdict, promote_mode, attempt, created_by, created_at, state_since,"
-            " live_since, next_attempt_at, attempts)"
-            " values (?, ?, ?, 1, ?, '[]', 1000000, ?, 'live', 'PASS', 'auto', 0, 'bench',"
-            " ?, ?, ?, 0, 0)",
-            [
-                (name, tenant, adapter, digest, (4, 8, 16)[number % 3], now, now, now)
-                for number, (name, tenant, adapter) in enumerate(parts)
-            ],
-        )
-        connection.executemany(
-            "insert into aliases (tenant_id, adapter, number, moved_at, moved_by)"
-            " values (?, ?, 1, ?, 'bench')",
-            [(tenant, adapter, now) for _, tenant, adapter in parts],
-        )
-        # As every change of the snapshot's content does: what was computed before is out of date.
-        connection.execute("update fleets set revision = revision + 1")
-    connection.close()
-    return time.perf_counter() - started
-
-
-@contextmanager
-def _controller(folder: Path) -> Iterator[tuple[str, str]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("LORAPLANE_")}
-    with (folder / "controller.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "serving.cli", "controller"],
-            env={
-                **kept,
-                "LORAPLANE_DATA_DIR": str(folder),
-                "LORAPLANE_CONTROLLER_PORT": str(port),
-                "LORAPLANE_ADMIN_TOKEN": "bench-admin-token",
-                "LORAPLANE_CLUSTER_SECRET": "bench-cluster-secret",
-            },
-            stdout=log,
-            stderr=log,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            if process.poll() is not None:
-                raise SystemExit((folder / "controller.log").read_text()[-2000:])
-            try:
-                if httpx.get(f"{url}/readyz", trust_env=False).status_code == httpx.codes.OK:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.25)
-        yield url, "bench-admin-token"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
 def _keep_reporting(
     url: str, world: World, urls: list[str], stop: threading.Event, took: list[float]
 ) -> None:
-    headers = {"Authorization": f"Bearer {engine_token('bench-cluster-secret')}"}
+    headers = {"Authorization": f"Bearer {engine_token(SECRET)}"}
     turn = 0
     with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
         while not stop.is_set():
@@ -337,9 +258,12 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     for server in traces:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     urls = [f"http://127.0.0.1:{server.server_address[1]}" for server in traces]
-    with _controller(folder) as (url, token):
-        database = folder / "registry.sqlite"
-        show(f"registered in {_register(database, world.names):.1f} s")
+    with running_controller(folder) as controller:
+        url, token = controller.url, ADMIN
+        register = register_adapters(
+            controller.database_url, len(world.names), with_probes=False, n_passed=0
+        )
+        show(f"registered in {asyncio.run(register):.1f} s")
         stop, took = threading.Event(), list[float]()
         reporter = threading.Thread(
             target=_keep_reporting, args=(url, world, urls, stop, took), daemon=True

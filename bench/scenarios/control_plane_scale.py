@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 import tempfile
 import time
@@ -55,6 +56,8 @@ _PAUSE_SECONDS = 0.4
 """Between two promotions: the reports of the last one come in meanwhile."""
 _PATIENCE_SECONDS = 60.0
 """A promotion that takes longer is given up, and counted as one of this duration."""
+
+_UPLOADED = ("uploads", "upload rate", "upload rate to disk's limit", "database per upload")
 
 
 class AgentProcess:
@@ -152,7 +155,10 @@ async def _measure_run(
             if promotions and time.monotonic() - started > options.block:
                 break
             promotions.append(await _promote(client, agents, tenant, adapter))
-            show(f"{result.n} adapters: the last agent follows after {promotions[-1][-1]:.3f} s")
+            show(
+                f"{result.n} adapters: "
+                f"first, median, last agent after {[round(x, 3) for x in promotions[-1]]} s"
+            )
             await asyncio.sleep(_PAUSE_SECONDS)
     seconds, n = time.monotonic() - started, len(promotions)
     used = controller.cpu_seconds() - before
@@ -175,12 +181,18 @@ async def _measure_uploads(
     weights = draw_weights(options.uploads, options.upload_bytes)
     with tempfile.TemporaryDirectory(dir=controller.folder) as text:
         disk = await write_all(Path(text) / "disk", weights, width=options.width)
+    result.add("disk's limit", disk.megabytes_per_second)
     before = await controller.database_bytes()
-    taken = await upload_all(controller, weights, width=options.width)
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            taken = await upload_all(controller, weights, width=options.width)
+    except TimeoutError:
+        for name in _UPLOADED:
+            result.add(name, math.nan)
+        return
     grown = await controller.database_bytes() - before
     result.add("uploads", taken.versions_per_second)
     result.add("upload rate", taken.megabytes_per_second)
-    result.add("disk's limit", disk.megabytes_per_second)
     result.add("upload rate to disk's limit", taken.seconds and disk.seconds / taken.seconds)
     result.add("database per upload", grown / taken.n / 1e3)
     await _until_validated(controller)
