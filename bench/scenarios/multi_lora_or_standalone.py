@@ -1,8 +1,9 @@
 """N adapters on one engine, or N engines with one merged model each, on the same machine?
 
 Both kinds run at the same time and are measured in turn, at the same number of requests in flight
-(closed loop): with traffic for all tenants alike, and with all of it for one of them. On a CPU each
-standalone engine gets its own share of the cores, which is kinder to them than sharing all. Memory
+(closed loop): with traffic for all tenants alike, and with all of it for one of them. On a CPU the
+one engine computes on all cores and each standalone engine on its own share of them, which is
+kinder to them than sharing all; vLLM's own choice would leave a core to its other processes. Memory
 is that of all processes (PSS: shared pages once), weights and caches in it; idle cost is processor
 time over a while without a request, of all engines in the same while.
 
@@ -208,6 +209,13 @@ def cores_of(number: int, n: int, n_cores: int) -> str:
     return f"{first}-{first + width - 1}"
 
 
+def _binding(profile: EngineProfile, number: int, n: int) -> dict[str, str]:
+    """The environment that gives engine `number` of `n` its cores; none where a GPU computes."""
+    if profile.kv_cache_gib is None:
+        return {}
+    return {"VLLM_CPU_OMP_THREADS_BIND": cores_of(number, n, os.cpu_count() or 1)}
+
+
 @contextmanager
 def _standalone(
     profile: EngineProfile, machine: Machine, folder: Path, say: Say, *, n: int
@@ -226,10 +234,7 @@ def _standalone(
             size = (adapter / "adapter_model.safetensors").stat().st_size / _GIB
             merged = write_merged(base, adapter, folder / f"merged-{number}", dtype="bfloat16")
             port = free_port()
-            environment = bare_environment(profile)
-            if profile.kv_cache_gib is not None:
-                share = cores_of(number, n, os.cpu_count() or 1)
-                environment["VLLM_CPU_OMP_THREADS_BIND"] = share
+            environment = {**bare_environment(profile), **_binding(profile, number, n)}
             one = replace(profile, model=str(merged))
             server = running_server(
                 bare_command(one, port=port), environment, url=f"http://127.0.0.1:{port}",
@@ -251,7 +256,7 @@ def _measure(
         tempfile.TemporaryDirectory() as text,
         started_engine(
             profile, n_adapters=n, folder=Path(text) / "shared", rank=machine.ranks[0],
-            on_stage=say.stage,
+            on_stage=say.stage, environment=_binding(profile, 0, 1),
         ) as engine,
     ):  # fmt: skip
         device.append(device_bytes())
