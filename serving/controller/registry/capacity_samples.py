@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from sqlalchemy import delete, select, tuple_
 
@@ -39,20 +41,28 @@ class CapacitySamples:
             return [(item[0], item[1], item[2]) for item in await session.execute(query)]
 
 
-async def keep_sample(
-    unit: Unit, row: EngineRow, report: EngineReport, *, history_seconds: float
-) -> None:
-    """Within the write of a report: a sample of the interval that has ended, if one has.
+Marks = dict[str, CapacityMarkRow]
+"""By engine."""
+
+
+async def fetch_marks(unit: Unit, rows: Iterable[EngineRow]) -> Marks:
+    """The marks of these engines, of those whose interval has ended."""
+    due = [row.id for row in rows if _is_due(row, unit.now)]
+    query = select(CapacityMarkRow).where(CapacityMarkRow.engine_id.in_(due))
+    return {mark.engine_id: mark for mark in await unit.all(query)} if due else {}
+
+
+def keep_sample(unit: Unit, row: EngineRow, report: EngineReport, marks: Marks) -> bool:
+    """Within the write of a report: a sample of the interval that has ended; whether one has.
 
     The first report of an engine only says where to count from: what came before has no time.
     """
-    bucket = bucket_of(unit.now)
-    if row.sample_bucket is not None and bucket <= row.sample_bucket:
-        return
-    row.sample_bucket = bucket
-    mark = await unit.session.get(CapacityMarkRow, report.engine_id)
+    if not _is_due(row, unit.now):
+        return False
+    bucket = row.sample_bucket = bucket_of(unit.now)
+    mark = marks.get(report.engine_id)
     if mark is None:
-        mark = CapacityMarkRow(engine_id=report.engine_id)
+        mark = marks[report.engine_id] = CapacityMarkRow(engine_id=report.engine_id)
         unit.session.add(mark)
     else:
         sample = take_sample(msgspec.json.decode(mark.mark, type=Mark), report)
@@ -63,8 +73,12 @@ async def keep_sample(
                 sample=msgspec.json.encode(sample).decode(),
             )
         )
-        await _prune(unit, unit.now - history_seconds)
     mark.mark = msgspec.json.encode(mark_of(report)).decode()
+    return True
+
+
+def _is_due(row: EngineRow, now: float) -> bool:
+    return row.sample_bucket is None or bucket_of(now) > row.sample_bucket
 
 
 async def drop_mark(unit: Unit, engine_id: str) -> None:
@@ -74,7 +88,8 @@ async def drop_mark(unit: Unit, engine_id: str) -> None:
     )
 
 
-async def _prune(unit: Unit, before: float) -> None:
+async def prune_samples(unit: Unit, before: float) -> None:
+    """Within the write of samples: older ones go, many at most."""
     key = (CapacitySampleRow.engine_id, CapacitySampleRow.bucket)
     query = select(*key).where(CapacitySampleRow.bucket < int(before)).limit(_MAX_PRUNED)
     old = [(row[0], row[1]) for row in await unit.session.execute(query)]

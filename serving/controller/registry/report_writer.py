@@ -16,7 +16,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import defer
 
 from serving.contract import EngineReport
-from serving.controller.registry.capacity_samples import keep_sample
+from serving.controller.registry.capacity_samples import (
+    fetch_marks,
+    keep_sample,
+    prune_samples,
+)
 from serving.controller.registry.outages import audit_outages
 from serving.controller.registry.restored import audit_unknown, go_on_above
 from serving.controller.registry.snapshot_history import SnapshotHistory
@@ -105,6 +109,7 @@ class ReportWriter:
         self, unit: Unit, batch: list[_Waiting]
     ) -> tuple[list[Recorded], dict[str, tuple[str, EngineReport]]]:
         rows, latest = await self._read(unit, {item.report.engine_id for item in batch})
+        marks, n_samples = await fetch_marks(unit, rows.values()), 0
         recorded = []
         for item in batch:
             report = item.report
@@ -116,10 +121,13 @@ class ReportWriter:
                 row = EngineRow(id=report.engine_id, first_seen_at=unit.now)
                 unit.session.add(row)
                 rows[report.engine_id] = row
-            await self._record_one(unit, item, row, before and before[1])
+            await self._record_one(unit, report, row, before and before[1])
+            n_samples += keep_sample(unit, row, report, marks)
             latest[report.engine_id] = (row.report_token, report)
             is_new = before is None or is_news(before[1], report)
             recorded.append(Recorded(is_taken=True, is_news=is_new))
+        if n_samples:
+            await prune_samples(unit, unit.now - max(item.history_seconds for item in batch))
         return recorded, latest
 
     async def _read(
@@ -140,16 +148,15 @@ class ReportWriter:
         return rows, latest
 
     async def _record_one(
-        self, unit: Unit, item: _Waiting, row: EngineRow, before: EngineReport | None
+        self, unit: Unit, report: EngineReport, row: EngineRow, before: EngineReport | None
     ) -> None:
-        report, expand = item.report, self._history.expand
+        expand = self._history.expand
         if before is not None and before.started_at != report.started_at:
             # A new life: it was the one before that was about to end.
             row.leaving_since = None
         # As it is: the registry's JSON writer knows it, and nobody reads it from this row.
         row.report, row.seen_at = cast("Json", report), unit.now
         row.report_token = secrets.token_hex(8)
-        await keep_sample(unit, row, report, history_seconds=item.history_seconds)
         await audit_outages(unit, before, report)
         # Before anything newer is handed to it: then it would have dropped what it holds.
         go_on_above(unit, report.revision, engine_id=report.engine_id)
