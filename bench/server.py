@@ -164,11 +164,16 @@ def bare_command(
     return [sys.executable, "-m", MODULE, *flags]
 
 
-def bare_environment(profile: EngineProfile, *, plugins: str = "") -> dict[str, str]:
-    """vLLM's environment; `plugins` empty: none of ours either."""
+def bare_environment(profile: EngineProfile, *, has_our_products: bool = False) -> dict[str, str]:
+    """vLLM's environment; `has_our_products`: with our worker hooks, and without our front door.
+
+    vLLM 0.32 loads a general plugin unless VLLM_PLUGINS leaves it out, and an endpoint plugin only
+    if it is named there (vllm/plugins/__init__.py).
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LORAPLANE_")}
-    environment = {**kept, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    environment["VLLM_PLUGINS"] = plugins
+    environment = {**kept, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_PLUGINS": ""}
+    if has_our_products:
+        del environment["VLLM_PLUGINS"]
     if profile.kv_cache_gib is not None:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(profile.kv_cache_gib)
     return environment

@@ -19,8 +19,9 @@ import argparse
 import math
 import random
 import statistics
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from bench.figure_table import Say, found, print_figures, progress_line
 from bench.machine import Machine, MachineInvalid, add_machine_option, machine_of
 from bench.result import Figure, Goal, Result, read_result, write_result
 from bench.weights_read import base_bytes, bound_of
-from bench.worker_profile import sample_worker
+from bench.worker_profile import ProfilerMissing, sample_worker
 from serving.tuning.generator import Model
 from serving.tuning.measure import percentile
 from serving.tuning.rig import Engine, started_engine
@@ -283,15 +284,23 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _profiles(engine: Engine, machine: Machine, points: Sequence[Point]) -> Iterator[Figure]:
+def _profiles(engine: Engine, machine: Machine, points: Sequence[Point]) -> list[Figure]:
     """Shares of the worker's time by what it does, sampled while a point's load runs."""
+    figures = []
     for point in points:
 
         def load(point: Point = point) -> None:
             measure_point(engine, machine, point, first=0, n_waves=2)
 
-        for name, share in sample_worker(engine.pid, load, seconds=_PROFILE_SECONDS).items():
-            yield Figure(name, "%", (share,), None, f"worker's samples, {point.label}")
+        try:
+            sampled = sample_worker(engine.pid, load, seconds=_PROFILE_SECONDS)
+        except ProfilerMissing as exc:
+            # What was measured before is worth more than this.
+            print(f"no samples of the worker: {exc}", file=sys.stderr)
+            return figures
+        group = f"worker's samples, {point.label}"
+        figures += [Figure(name, "%", (share,), None, group) for name, share in sampled.items()]
+    return figures
 
 
 def main() -> None:
@@ -318,7 +327,7 @@ def main() -> None:
     ):  # fmt: skip
         rows = measure(engine, machine, points, runs=runs, n_waves=n_waves, say=say)
         sampled = [Point(1), Point(profile.gpu_slots), past] if options.profile else []
-        profiles = list(_profiles(engine, machine, sampled))
+        profiles = _profiles(engine, machine, sampled)
         bounds = bounds_of(points, engine, find_base_folder(profile.model))
     shares = shares_of(rows, slots=Point(profile.gpu_slots), past=past)
     figures = [*figures_of(rows, points), *bounds]

@@ -191,7 +191,7 @@ def _both(
     bare_dir = folder / "bare"
     bare_dir.mkdir()
     # Our products and counters in both; the middleware and its leases are ours alone.
-    environment = bare_environment(profile, plugins="loraplane")
+    environment = bare_environment(profile, has_our_products=True)
     environment["LORAPLANE_ENGINE_DIR"] = str(bare_dir)
     url = f"http://127.0.0.1:{bare_port}"
     command = bare_command(profile, port=bare_port, modules=modules)
