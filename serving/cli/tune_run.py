@@ -22,7 +22,7 @@ from serving.cli.errors import Refused, UsageError_
 from serving.engine.profile import EngineProfile, ProfileInvalid, read_profile
 from serving.settings import EngineSettings
 from serving.tuning.conclusion import Conclusion, conclude
-from serving.tuning.engine_rounds import EngineRounds
+from serving.tuning.engine_rounds import EngineRounds, log_name
 from serving.tuning.goals import GoalInvalid
 from serving.tuning.journal import JournalError, open_journal, read_events, state_of
 from serving.tuning.load_shape import Shape, ShapeSpec
@@ -148,7 +148,7 @@ class TuneRun:
         if plan.start in state.failed:
             raise Refused(
                 f"The start does not run: {state.failed[plan.start]}",
-                fix=f"Its log: {self.work / 'engine' / 'engine.log'}. Remove {self.work} to retry.",
+                fix=f"Its log: {self.work / log_name(plan.start)}. Remove {self.work} to retry.",
             )
         found = conclude(plan, state)
         provenance = Provenance(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,10 +39,12 @@ class EngineRounds:
 
     @contextmanager
     def warm_engine(self, setting: Setting, say: Say) -> Iterator[Warm]:
-        """An engine of the setting, its warm-up behind it. The log of one that failed stays."""
+        """An engine of the setting, its warm-up behind it.
+
+        The next one uses its adapters again. The log of one that failed is kept under its name.
+        """
         profile = setting.apply(self.profile)
         folder = self.folder / "engine"
-        shutil.rmtree(folder, ignore_errors=True)
         try:
             with running_engine(
                 profile,
@@ -54,6 +57,7 @@ class EngineRounds:
                 self.offer(target, warm_up_of(self.draw(0)), -1, "warm-up", say)
                 yield _WarmEngine(self, target)
         except EngineFailed as exc:
+            shutil.copyfile(exc.log, self.folder / log_name(setting))
             raise SettingFailed(str(exc).splitlines()[0]) from exc
 
     def offer(self, target: Target, shape: Shape, number: int, stage: str, say: Say) -> LoadResult:
@@ -64,6 +68,11 @@ class EngineRounds:
 
         seed = self.seed + 1 + number
         return asyncio.run(run_load(target, shape, on_progress=tell, seed=seed))
+
+
+def log_name(setting: Setting) -> str:
+    """File of the log of an engine that failed: `failed-tokens-128-slots-8.log`."""
+    return "failed-" + re.sub(r"[^a-z0-9.]+", "-", setting.name) + ".log"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.engine.profile import EngineProfile
-from serving.tuning.engine_rounds import EngineRounds
+from serving.tuning.engine_rounds import EngineRounds, log_name
 from serving.tuning.shapes import Shape, parse_shape
 from serving.tuning.space import Setting
 from serving.tuning.tuner import SettingFailed
@@ -68,3 +68,5 @@ def test_an_engine_that_ends_at_its_start_is_a_failed_setting(
         rounds.warm_engine(Setting(), lambda *_: None),
     ):
         pass
+
+    assert "max_num_seqs does not fit" in (rounds.folder / log_name(Setting())).read_text()
