@@ -90,12 +90,12 @@ def ratio_figures(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
                 )
                 for run in runs
             )
-            figures.append(Figure(f"adds {shown} / ours", "x", values, None, name))
+            figures.append(Figure(f"adds {shown}, {name} / ours", "x", values, None, name))
         values = tuple(
             _of(rows, run, name, "per_second") / _of(rows, run, MIDDLEWARE, "per_second")
             for run in runs
         )
-        figures.append(Figure("saturation / ours", "x", values, None, name))
+        figures.append(Figure(f"saturation, {name} / ours", "x", values, None, name))
     return figures
 
 

@@ -67,9 +67,9 @@ def test_latency_is_of_single_connections_and_rate_of_many() -> None:
 def test_other_gateways_are_compared_with_ours_run_by_run() -> None:
     figures = _named(ratio_figures(_rows()))
 
-    assert figures[ENVOY, "adds p50 / ours"].values == (4.0, 4.0)
-    assert figures[PROXY, "adds p50 / ours"].values == (500.0, 500.0)
-    assert figures[PROXY, "saturation / ours"].values == (0.01, 0.01)
+    assert figures[ENVOY, "adds p50, Envoy / ours"].values == (4.0, 4.0)
+    assert figures[PROXY, "adds p50, LiteLLM / ours"].values == (500.0, 500.0)
+    assert figures[PROXY, "saturation, LiteLLM / ours"].values == (0.01, 0.01)
 
 
 def test_a_run_whose_noise_swallows_what_we_add_has_no_ratio() -> None:
@@ -78,7 +78,7 @@ def test_a_run_whose_noise_swallows_what_we_add_has_no_ratio() -> None:
         if row["name"] == MIDDLEWARE:
             row["p50_us"] = 10.0
 
-    figure = _named(ratio_figures(rows))[ENVOY, "adds p50 / ours"]
+    figure = _named(ratio_figures(rows))[ENVOY, "adds p50, Envoy / ours"]
 
     assert math.isnan(figure.values[0])
 
