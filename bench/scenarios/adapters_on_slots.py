@@ -286,7 +286,7 @@ def _options() -> argparse.Namespace:
 
 def _profiles(engine: Engine, machine: Machine, points: Sequence[Point]) -> list[Figure]:
     """Shares of the worker's time by what it does, sampled while a point's load runs."""
-    figures = []
+    figures: list[Figure] = []
     for point in points:
 
         def load(point: Point = point) -> None:
