@@ -272,9 +272,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--promotions", type=int, default=12, help="in each run")
     parser.add_argument("--block", type=float, default=30.0, help="no more promotions after, s")
-    parser.add_argument("--rest", type=float, default=3.0, help="seconds at rest in each run")
+    parser.add_argument("--rest", type=float, default=2.0, help="seconds at rest in each run")
     parser.add_argument("--settle", type=float, default=3.0, help="seconds before the first run")
-    parser.add_argument("--uploads", type=int, default=40, help="in each run")
+    parser.add_argument("--uploads", type=int, default=20, help="in each run")
     parser.add_argument("--upload-bytes", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=4, help="uploads at once")
     parser.add_argument("--postgres", help="URL of an empty database, postgresql+asyncpg://...")
@@ -284,7 +284,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="write the result file")
     options = parser.parse_args()
     if options.quick:
-        options.runs, options.promotions, options.uploads = 1, 8, 16
+        options.runs, options.promotions, options.uploads = 1, 8, 8
         options.adapters = [n for n in options.adapters if n <= 1000] or options.adapters[:1]
     return options
 
