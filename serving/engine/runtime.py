@@ -37,6 +37,7 @@ from serving.engine.refusals import bad_request, require_allowed, unavailable, u
 from serving.engine.report import with_counts
 from serving.engine.residency import Residency
 from serving.engine.resolution import (
+    REFUSED_FIELDS,
     BaseModel,
     ModelMissing,
     NotReady,
@@ -190,7 +191,8 @@ class EngineRuntime:
                 if model != scope.asked_model:
                     raise unknown_model(model or "")
                 return
-            require_allowed(fields)
+            if not REFUSED_FIELDS.keys().isdisjoint(fields):
+                require_allowed(fields)
             answer = self._resolve(scope, model)
             if isinstance(answer, Resolved):
                 asked_at = self._clock()

@@ -164,11 +164,7 @@ def find_scope() -> RequestScope | None:
     return _scope.get(None)
 
 
-def enter(scope: RequestScope) -> Token[RequestScope]:
-    """Make this the current scope until `leave` is called with what this returns."""
-    return _scope.set(scope)
-
-
-def leave(token: Token[RequestScope]) -> None:
-    """What was the current scope before is it again."""
-    _scope.reset(token)
+enter: Callable[[RequestScope], Token[RequestScope]] = _scope.set
+"""Make this the current scope until `leave` is called with what this returns."""
+leave: Callable[[Token[RequestScope]], None] = _scope.reset
+"""What was the current scope before is it again."""
