@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from adapters.parity.protocol import TokenizedPrompt
 from bench.result import Figure
 from bench.scenarios import gate_time, reference_cost
 
@@ -61,3 +62,30 @@ def test_a_stage_that_was_kept_takes_no_time() -> None:
     assert found["reference", gate_time.AGAIN].values == (0.0,)
     assert found["candidate", gate_time.AGAIN].values == (0.8,)
     assert found["overhead", gate_time.AGAIN].median == pytest.approx(2.0)
+
+
+class PlayedBench:
+    """Answers each prompt with its own tokens; the base says the same, ours errs on one case."""
+
+    def generate(self, prompts: Any, *, batch: int) -> dict[str, list[int]]:
+        return {prompt.case_id: list(prompt.token_ids) for prompt in prompts}
+
+    def generate_ours(self, prompts: Any) -> dict[str, list[int]]:
+        return {**self.generate(prompts, batch=1), prompts[0].case_id: [0]}
+
+    def verify(self, items: Any) -> int:
+        return len(items) - 1
+
+    def verify_base(self, items: Any) -> int:
+        return len(items)
+
+
+def test_a_run_times_every_way_and_counts_what_was_confirmed() -> None:
+    prompts = [TokenizedPrompt(f"c{n}", (1, 2, 3), 64) for n in range(4)]
+    bench: Any = PlayedBench()
+
+    row = reference_cost.measure_run(bench, prompts, seed=0, n_alone=9)
+
+    assert set(reference_cost.WAYS) <= row.keys()
+    assert (row["confirmed"], row["ours_equal"]) == (0.75, 0.75)
+    assert (row["prompt_tokens"], row["answer_tokens"]) == (3, 3)
