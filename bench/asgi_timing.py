@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-_FLUSH_ROWS = 50
+_FLUSH_ROWS = 25
 HOOKED = (
     "check_model",
     "get_adapters",

@@ -34,6 +34,8 @@ HOT_SHARE = 0.9
 """Of the requests, that a hot set carries."""
 PREFETCH_OUTCOMES = ("loaded", "refused", "skipped")
 _MAX_ADAPTERS = 500
+_MOST_UNCOUNTED = 1000
+"""Noted and not yet counted at most; counting so many takes some three milliseconds."""
 _NO_LOADS, _NO_REQUESTS = AdapterLoads(), Tally()
 
 
@@ -61,6 +63,8 @@ class EngineMetrics(Collector):
         self.pinned: tuple[str, ...] = ()
         """Of the wished-for adapters, those that hold a slot."""
         self._gpu_slots, self._clock = gpu_slots, clock
+        self._noted: list[FinishedRequest | tuple[str, float]] = []
+        """Finished requests, and (name, seconds) of waits for memory, in their order."""
         self._tallies: dict[str, Tally] = {}
         self._last_use: dict[str, float] = {}
         self._reported: dict[str, _Reported] = {}
@@ -82,8 +86,7 @@ class EngineMetrics(Collector):
 
     def finished(self, request: FinishedRequest) -> None:
         """Count one finished request of a tenant."""
-        self._tally(request.name).finished(request)
-        self._waits["slot"].observe(request.slot_wait_seconds)
+        self._note(request)
 
     def used(self, name: str) -> None:
         """Note that a tenant has just asked for an adapter."""
@@ -92,8 +95,25 @@ class EngineMetrics(Collector):
 
     def waited_for_memory(self, name: str, seconds: float) -> None:
         """A tenant's request waited so long for its adapter to be in CPU memory; 0 counts too."""
-        self._waits["memory"].observe(seconds)
-        self._tally(name).waited(seconds)
+        self._note((name, seconds))
+
+    def _note(self, what: FinishedRequest | tuple[str, float]) -> None:
+        # Counted when somebody asks: beside a request each count is a step of its own, a thousand
+        # in a row cost a fraction of that.
+        self._noted.append(what)
+        if len(self._noted) >= _MOST_UNCOUNTED:
+            self._count_noted()
+
+    def _count_noted(self) -> None:
+        noted, self._noted = self._noted, []
+        for what in noted:
+            if isinstance(what, FinishedRequest):
+                self._tally(what.name).finished(what)
+                self._waits["slot"].observe(what.slot_wait_seconds)
+            else:
+                name, seconds = what
+                self._waits["memory"].observe(seconds)
+                self._tally(name).waited(seconds)
 
     def rejected(self, reason: str) -> None:
         """Count a request that was turned away; `reason` is one of our slugs."""
@@ -118,6 +138,7 @@ class EngineMetrics(Collector):
 
     def forget(self, name: str) -> None:
         """End the series of a retired version."""
+        self._count_noted()
         loads = self.facts.adapters.get(name)
         if loads is not None:
             if self._loaded.is_other(name):
@@ -152,6 +173,7 @@ class EngineMetrics(Collector):
 
     def counts(self) -> list[AdapterCounts]:
         """Per adapter, for the report; all of them, whatever the bound on series."""
+        self._count_noted()
         names = sorted(self.facts.adapters.keys() | self._tallies)
         # Most have not changed since the last report, and there may be ten thousand of them.
         before, self._reported = self._reported, {}
@@ -166,6 +188,7 @@ class EngineMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All families, as they are now."""
+        self._count_noted()
         yield from load_families(self._shown_loads(), self._shown_in_slot(), self.facts)
         yield from request_families(self._shown_tallies())
         yield from memory_families(self.facts)

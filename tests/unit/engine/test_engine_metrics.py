@@ -266,3 +266,14 @@ def test_the_report_joins_loads_and_requests(metrics: EngineMetrics) -> None:
 
     assert (acme.name, acme.requests, acme.prompt_tokens, acme.loads_disk) == (NAME, 1, 7, 0)
     assert (beta.name, beta.requests, beta.loads_disk) == ("b/b@1", 0, 2)
+
+
+def test_more_requests_than_are_noted_at_once_are_all_counted() -> None:
+    metrics = EngineMetrics(gpu_slots=1, clock=lambda: 0.0)
+
+    for _ in range(1600):
+        metrics.waited_for_memory(NAME, 0.5)
+        metrics.finished(finished())
+
+    (counts,) = metrics.counts()
+    assert (counts.requests, counts.wait_seconds) == (1600, 1600 * 0.5)
