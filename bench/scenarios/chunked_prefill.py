@@ -80,7 +80,8 @@ def settings_of(machine: Machine, *, is_quick: bool) -> tuple[Setting, ...]:
     largest = (start.max_num_batched_tokens or 2 * _LARGEST) // 2
     budgets = [_QUICK_BUDGET] if is_quick else [largest >> octave for octave in range(_OCTAVES)]
     longest = Load(longest_prompt=0, n_adapters=1, n_requests=1, longest_request=largest)
-    return curve_settings(start, reference_of(start, profile, longest), budgets)
+    curve = curve_settings(start, reference_of(start, profile, longest), budgets)
+    return (curve[0], curve[-1]) if is_quick else curve
 
 
 def in_two_passes(
@@ -111,7 +112,7 @@ def _measure(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="rounds of each setting")
-    parser.add_argument("--quick", action="store_true", help="one short round of two settings")
+    parser.add_argument("--quick", action="store_true", help="one short round of two settings, the tiny base")
     parser.add_argument("--write", action="store_true", help="write bench/results")
     parser.add_argument("--rate", type=float, help=f"requests a second (default: {_RATE:g})")
     parser.add_argument("--from", dest="source", type=Path, help="a result whose rounds count too")
@@ -122,7 +123,9 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     """Measure what is missing, print the curve, and write the result with `--write`."""
     options = _options()
-    machine, runs = machine_of(options, CPU), 1 if options.quick else options.runs
+    machine, runs = machine_of(options, CPU), options.runs
+    if options.quick:
+        machine, runs = dataclasses.replace(machine, base="tiny"), 1
     document = None if options.source is None else json.loads(options.source.read_text())
     offered = offered_of(document, options)
     wanted = settings_of(machine, is_quick=options.quick)
