@@ -112,7 +112,9 @@ def _measure(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="rounds of each setting")
-    parser.add_argument("--quick", action="store_true", help="one short round of two settings, the tiny base")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round of two settings, the tiny base"
+    )
     parser.add_argument("--write", action="store_true", help="write bench/results")
     parser.add_argument("--rate", type=float, help=f"requests a second (default: {_RATE:g})")
     parser.add_argument("--from", dest="source", type=Path, help="a result whose rounds count too")
