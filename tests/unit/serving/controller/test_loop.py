@@ -195,7 +195,7 @@ async def test_a_registry_that_is_away_does_not_end_the_loop(
         calls.append(1)
         raise RegistryUnavailable(reason="away")
 
-    monkeypatch.setattr(world.repository.work, "claim_due", away)
+    monkeypatch.setattr(world.repository.work, "next_due", away)
     loop = loop_of(world, lane(None))
     running = asyncio.create_task(loop.run())
     for _ in range(3):
