@@ -148,7 +148,7 @@ def bare_command(
     flags = [
         *("--model", profile.model, "--served-model-name", "base"),
         *("--host", "127.0.0.1", "--port", str(port), "--generation-config", "vllm"),
-        "--disable-fastapi-docs", "--disable-uvicorn-access-log", *profile.extra_arguments,
+        "--disable-fastapi-docs", *profile.extra_arguments,
     ]  # fmt: skip
     for flag, value in sizes.items():
         flags += [] if value is None else [flag, str(value)]
