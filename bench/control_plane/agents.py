@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from serving.abridged_report import abridge
 from serving.contract import (
     INTER_TOKEN_BOUNDS_SECONDS,
@@ -81,12 +83,17 @@ class Followed:
 
     held: HeldSnapshot
     numbers: dict[tuple[str, str], int]
+    whole: EngineReport
+    short: EngineReport
+    """What everybody reports of it; the same as `whole` for a controller that knows no tags."""
 
     @classmethod
     def of(cls, held: HeldSnapshot) -> Followed:
-        """With what is looked up in it."""
+        """With what is looked up in it and said of it."""
         aliases = held.snapshot.aliases
-        return cls(held, {(alias.tenant, alias.adapter): alias.number for alias in aliases})
+        numbers = {(alias.tenant, alias.adapter): alias.number for alias in aliases}
+        whole = _report_of(held)
+        return cls(held, numbers, whole, abridge(whole, held) if held.tag else whole)
 
     @property
     def snapshot(self) -> FleetSnapshot:
@@ -170,12 +177,10 @@ class Agents:
                     await self.wakes[name].wait()
 
     async def _report(self, name: str, followed: Followed) -> None:
-        report = self._observed(name, followed)
         # As `HttpLink` does: short where the controller knows what it refers to, or else whole.
-        short = abridge(report, followed.held) if followed.held.tag else report
-        status = await self._send(name, short)
-        if status == 409 and short is not report:
-            status = await self._send(name, report)
+        status = await self._send(name, self._observed(name, followed, followed.short))
+        if status == 409:
+            status = await self._send(name, self._observed(name, followed, followed.whole))
         if status == 204:
             self.n_reports += 1
         else:
@@ -188,23 +193,14 @@ class Agents:
         except (OSError, asyncio.IncompleteReadError):
             return 0
 
-    def _observed(self, name: str, followed: Followed) -> EngineReport:
+    def _observed(self, name: str, followed: Followed, said: EngineReport) -> EngineReport:
         own = self.names.index(name) * _N_COUNTED
         entries = followed.snapshot.versions
         counted = [entries[(own + n) % len(entries)].name for n in range(_N_COUNTED)]
-        return EngineReport(
+        return msgspec.structs.replace(
+            said,
             engine_id=name,
-            url="http://127.0.0.1:9",
-            build=BUILD,
-            dtype="bfloat16",
-            revision=followed.snapshot.revision,
-            is_ready=True,
             started_at=self._started_at,
-            gpu_slots=32,
-            cpu_slots=256,
-            max_rank=16,
-            max_model_len=8192,
-            versions=followed.held.proven_list,
             counts=[_count(item) for item in counted],
             active=counted,
             cached=counted,
@@ -236,6 +232,23 @@ def _read(before: Followed | None, headers: dict[str, str], body: bytes) -> Held
     held, tag = HeldSnapshot.of(decode_snapshot(body)), headers.get(TAG_HEADER, "")
     assert tag in ("", held.tag), "the tag that was sent is not that of the snapshot"
     return HeldSnapshot(held.snapshot, tag, held.parts)
+
+
+def _report_of(held: HeldSnapshot) -> EngineReport:
+    return EngineReport(
+        engine_id="",
+        url="http://127.0.0.1:9",
+        build=BUILD,
+        dtype="bfloat16",
+        revision=held.snapshot.revision,
+        is_ready=True,
+        started_at=0.0,
+        gpu_slots=32,
+        cpu_slots=256,
+        max_rank=16,
+        max_model_len=8192,
+        versions=held.proven_list,
+    )
 
 
 def _count(name: str) -> AdapterCounts:

@@ -33,17 +33,20 @@ class Entries:
     """Entries of versions; one and the same entry as long as its row is the same object."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[VersionRow, bool, VersionEntry]] = {}
+        self._known: dict[int, tuple[VersionRow, bool, VersionEntry | None]] = {}
 
     def of(self, rows: Iterable[VersionRow], *, is_gated: bool) -> list[VersionEntry]:
-        """One per row, in their order; others than these are forgotten."""
+        """Those that engines shall hold, in the rows' order; others than these are forgotten."""
         known, self._known = self._known, {}
         for row in rows:
-            found = known.get(row.id)
-            if found is None or found[0] is not row or found[1] != is_gated:
-                found = (row, is_gated, _entry(row, is_gated=is_gated))
-            self._known[row.id] = found
-        return [found[2] for found in self._known.values()]
+            # By identity, which holds as long as the row is kept: to read a column of each of
+            # thousands of rows takes longer than all the rest of a compilation.
+            found = known.get(id(row))
+            if found is None or found[1] != is_gated:
+                entry = _entry(row, is_gated=is_gated) if is_in_snapshot(row) else None
+                found = (row, is_gated, entry)
+            self._known[id(row)] = found
+        return [entry for _, _, entry in self._known.values() if entry is not None]
 
 
 def compile_snapshot(
@@ -60,18 +63,17 @@ def compile_snapshot(
     with another version. Keys of tenants that are not listed are left out too.
     """
     tenants = {row.id for row in rows.tenants}
-    versions = [row for row in rows.versions if is_in_snapshot(row) and row.tenant_id in tenants]
-    is_gated = rows.cleared is not None
-    held = {(v.tenant_id, v.adapter, v.number) for v in versions if v.state != State.EVALUATING}
+    compiled = (entries or Entries()).of(rows.versions, is_gated=rows.cleared is not None)
+    versions = [entry for entry in compiled if entry.tenant in tenants]
+    served = [entry for entry in versions if entry.role is Role.SERVING]
+    held = {(entry.tenant, entry.adapter, entry.number) for entry in served}
     grants = [_grant(row) for row in rows.keys if row.tenant_id in tenants and _reaches(row)]
     gate = KeyGrant(key_id="gate", key_hash=gate_key_hash, tenant="", scopes=["gate"])
     return FleetSnapshot(
         revision=rows.revision,
         fleet=fleet,
         store_url=store_url,
-        versions=sorted(
-            (entries or Entries()).of(versions, is_gated=is_gated), key=lambda entry: entry.name
-        ),
+        versions=sorted(versions, key=lambda entry: entry.name),
         aliases=[
             AliasEntry(tenant=tenant, adapter=adapter, number=number)
             for tenant, adapter, number in sorted(
@@ -85,7 +87,7 @@ def compile_snapshot(
             for row in sorted(rows.tenants, key=lambda row: row.id)
         ],
         cleared=None if rows.cleared is None else sorted(_kind(row) for row in rows.cleared),
-        residency=_residency(rows, {v.id for v in versions if v.state != State.EVALUATING}),
+        residency=_residency(rows, {entry.name for entry in served}),
     )
 
 

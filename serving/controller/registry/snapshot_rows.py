@@ -58,7 +58,8 @@ class SnapshotReader:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._versions: dict[str, VersionRow] = {}
+        self._versions: dict[str, tuple[int, VersionRow]] = {}
+        """Token and row by name."""
 
     async def read(self) -> SnapshotRows:
         """What the snapshot says now, and its revision, from one view.
@@ -102,19 +103,14 @@ class SnapshotReader:
     async def _read_versions(self, session: AsyncSession) -> list[VersionRow]:
         # Another call may put a newer look in its place while this one reads.
         known = self._versions
-        found = (
-            await session.execute(select(VersionRow.id, VersionRow.row_token).where(_HELD))
-        ).all()
-        fresh = [key for key, token in found if not _is_known(known.get(key), token)]
+        tokens = select(VersionRow.id, VersionRow.row_token).where(_HELD)
+        found = {row[0]: row[1] for row in await session.execute(tokens)}
+        # 0 is a row that was never changed since it was made, or since there are tokens.
+        fresh = [key for key, token in found.items() if key not in known or known[key][0] != token]
         query = select(VersionRow).where(_HELD)
         if len(fresh) <= MAX_KEYS:
             query = query.where(VersionRow.id.in_(fresh))
         rows = (await session.execute(query)).scalars().all() if fresh else ()
-        read = known | {row.id: row for row in rows}
-        self._versions = {key: read[key] for key, _ in found}
-        return list(self._versions.values())
-
-
-def _is_known(row: VersionRow | None, token: int) -> bool:
-    # 0 is a row that was never changed since it was made, or since there are tokens.
-    return row is not None and row.row_token == token
+        read = known | {row.id: (row.row_token, row) for row in rows}
+        self._versions = {key: read[key] for key in found}
+        return [row for _, row in self._versions.values()]
