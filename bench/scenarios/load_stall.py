@@ -76,7 +76,7 @@ async def _round(kind: str, streams: _Streams, engine: Any, client: Any, path: P
     if kind == "prefetch":
         await engine.remove(name)
     elif kind == "in_loop":
-        await client.collective_rpc("loraplane_remove", args=(100_000 + n,))
+        await client.collective_rpc("loraplane_remove", args=(100_000 + n, name, True))
     return {"kind": kind, "largest_gap_seconds": gap, "load_seconds": load_seconds}
 
 

@@ -109,7 +109,7 @@ def test_the_page_s_commands_remove_what_is_left(shell: Shell) -> None:
     removals = [
         one
         for one in commands("kubectl")
-        if " delete " in one.text and one.text in section("Uninstall") and "lease" not in one.text
+        if " delete " in one.text and one.text in section("Uninstall")
         # Of the bundled PostgreSQL, which this release has not.
         and "postgresql" not in one.text
     ]  # fmt: skip
