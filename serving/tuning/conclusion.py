@@ -11,7 +11,7 @@ from adapters.parity.statistics import Interval
 from serving.tuning.goals import CAPACITY, METRICS, THROUGHPUT, is_higher_better
 from serving.tuning.intervals import mean_interval, pooled_spread
 from serving.tuning.race import Evidence, Standing, standing
-from serving.tuning.search import Plan, State
+from serving.tuning.search import Plan, State, evidence_of
 from serving.tuning.space import Setting
 
 _LEFT = "left undecided"
@@ -45,7 +45,12 @@ class Row:
     """Of the goal's figure to the start's; nan without a round in common."""
     ratio_interval: Interval | None
     keeps_bounds: bool
+    """And has a goal's figure, and answers every request."""
     verdict: str
+    n_unanswered: int = 0
+    """Requests; its latencies leave them out."""
+    has_failures: bool = False
+    """Some were not answered, or its engine failed in a later round."""
     is_on_front: bool = False
 
     def figure(self, metric: str) -> Found | None:
@@ -79,7 +84,7 @@ def conclude(plan: Plan, state: State) -> Conclusion:
     Several settings were tried, and the best of several looks good by chance: the confidence of
     each comparison with the start is corrected for how many there were (Bonferroni).
     """
-    evidence = Evidence(plan.start, plan.goals, state.rounds)
+    evidence = evidence_of(plan, state)
     compared = [s for s in evidence.settings if s not in (plan.start, plan.reference)]
     confidence = 1 - (1 - plan.rules.confidence) / max(1, len(compared))
     best = evidence.best([*compared, plan.start])
@@ -98,7 +103,12 @@ def _choose(
         return plan.start, False, "the start was not measured"
     starts_well = evidence.best([plan.start]) is not None
     if best is None:
-        return plan.start, False, "no setting that was measured keeps all bounds"
+        reason = "no setting that was measured keeps all bounds and answers every request"
+        if math.isnan(evidence.goal_estimate(plan.start)):
+            reason = f"its {plan.goals.metric} is not defined under this load"
+        elif n := evidence.n_unanswered(plan.start):
+            reason += f"; the start left {n} unanswered"
+        return plan.start, False, reason
     if best == plan.start:
         return plan.start, False, "no setting that keeps the bounds has a better goal"
     interval = evidence.goal_interval(best, plan.start, confidence=confidence)
@@ -106,7 +116,7 @@ def _choose(
     if interval is not None and interval.high < 0:
         return best, True, f"{plan.goals.metric} is {_times(plan, ratio)} the start's"
     if not starts_well:
-        return best, True, "it keeps the bounds, and the start does not"
+        return best, True, "it keeps the bounds and answers every request; the start does not"
     return plan.start, False, f"`{best.name}` looks better, but not beyond chance"
 
 
@@ -127,7 +137,7 @@ def _row(plan: Plan, evidence: Evidence, setting: Setting, confidence: float) ->
     if setting != plan.start:
         interval = evidence.goal_interval(setting, plan.start, confidence=confidence)
     verdict = str(standing(evidence, setting, plan.rules))
-    is_kept = evidence.keeps_bounds(setting)
+    is_kept = evidence.best([setting]) is not None
     if verdict == Standing.SETTLED and not is_kept:
         verdict = str(Standing.OUT_OF_BOUNDS)
     if verdict == Standing.RACING:
@@ -140,6 +150,8 @@ def _row(plan: Plan, evidence: Evidence, setting: Setting, confidence: float) ->
         interval and Interval(math.exp(interval.low), math.exp(interval.high)),
         is_kept,
         {"start": "start", "reference": "reference"}.get(roles.get(setting, ""), verdict),
+        evidence.n_unanswered(setting),
+        has_failures=evidence.has_failures(setting),
     )
 
 
@@ -162,15 +174,18 @@ def _found(evidence: Evidence, setting: Setting, metric: str, confidence: float)
 
 
 def _mark_front(rows: Sequence[Row], goal: str) -> tuple[Row, ...]:
-    """Rows with `is_on_front`: no other has both a lower p99 gap and a higher throughput."""
-    points = [(row, *axes_of(row, goal)) for row in rows]
+    """Rows with `is_on_front`: no other has both a lower p99 gap and a higher throughput.
+
+    What leaves requests unanswered is on none, and beats none: it is fast because it does less.
+    """
+    sound = [(row, *axes_of(row, goal)) for row in rows if not row.has_failures]
     return tuple(
         replace(
             row,
-            is_on_front=not any(x2 <= x and y2 <= y and (x2, y2) != (x, y) for _, x2, y2 in points)
-            and not (math.isnan(x) or math.isnan(y)),
+            is_on_front=not any(x2 <= x and y2 <= y and (x2, y2) != (x, y) for _, x2, y2 in sound)
+            and not (row.has_failures or math.isnan(x) or math.isnan(y)),
         )
-        for row, x, y in points
+        for row, x, y in ((row, *axes_of(row, goal)) for row in rows)
     )
 
 

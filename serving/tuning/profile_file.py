@@ -105,6 +105,8 @@ def _row_lines(row: Row) -> list[str]:
     shown = [_figure(found) for found in row.figures if found.rounds]
     n_rounds = max((len(found.rounds) for found in row.figures), default=0)
     head = f"{row.setting.name} ({row.verdict}, {n_rounds} rounds"
+    if row.n_unanswered:
+        head += f"; {row.n_unanswered} requests not answered"
     if row.ratio_interval is not None:
         low, high = row.ratio_interval
         head += f"; goal {row.ratio:.3g} times the start's, {low:.3g} to {high:.3g}"

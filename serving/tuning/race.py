@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -62,6 +62,8 @@ class Standing(StrEnum):
     RACING = "racing"
     """Not decided: another round will tell."""
     OUT_OF_BOUNDS = "out of bounds"
+    UNANSWERED = "not all answered"
+    """Requests failed, or its engine did in a later round: its figures are of the lucky ones."""
     WORSE = "worse"
     """Than the best one that keeps the bounds."""
     SETTLED = "settled"
@@ -75,6 +77,8 @@ class Evidence:
     start: Setting
     goals: Goals
     rounds: Sequence[Round]
+    failed: Collection[Setting] = frozenset()
+    """Settings whose engine failed, perhaps after rounds that went well."""
     by_setting: dict[Setting, dict[int, Round]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -157,9 +161,14 @@ class Evidence:
         means = [_mean(self.excesses(setting, i)) for i in range(len(self.goals.bounds))]
         return all(mean <= 0 for mean in means)
 
+    def n_unanswered(self, setting: Setting) -> int:
+        """Requests of its rounds that were not answered."""
+        mine = self.by_setting.get(setting, {})
+        return int(sum(one.values.get("n_failed", 0) for one in mine.values()))
+
     def has_failures(self, setting: Setting) -> bool:
-        """Whether a request of its rounds was not answered: no setting to recommend."""
-        return any(one.values.get("n_failed", 0) > 0 for one in self.by_setting[setting].values())
+        """Whether its engine failed, or did not answer a request: no setting to recommend."""
+        return setting in self.failed or self.n_unanswered(setting) > 0
 
     def best(self, settings: Iterable[Setting] | None = None) -> Setting | None:
         """The best goal of those that answer everything and keep the bounds; None: none does."""
@@ -176,8 +185,12 @@ class Evidence:
 def standing(evidence: Evidence, setting: Setting, rules: Rules) -> Standing:
     """Whether a setting needs another round, and why not."""
     n_rounds = evidence.n_rounds(setting)
+    if setting in evidence.failed:
+        return Standing.UNANSWERED
     if n_rounds < rules.min_rounds:
         return Standing.RACING
+    if evidence.has_failures(setting):
+        return Standing.UNANSWERED
     confidence = rules.look_confidence
     others = [s for s in evidence.settings if s != setting and s.enable_chunked_prefill]
     rival = evidence.best(others)
@@ -186,7 +199,7 @@ def standing(evidence: Evidence, setting: Setting, rules: Rules) -> Standing:
         for index in range(len(evidence.goals.bounds))
     ]
     goal = evidence.goal_interval(setting, rival, confidence=confidence) if rival else None
-    if evidence.has_failures(setting) or any(b is not None and b.low > 0 for b in bounds):
+    if any(b is not None and b.low > 0 for b in bounds):
         return Standing.OUT_OF_BOUNDS
     if goal is not None and goal.low > 0:
         return Standing.WORSE

@@ -90,14 +90,21 @@ class Stop:
     reason: str
 
 
+def evidence_of(plan: Plan, state: State) -> Evidence:
+    """What was measured, read with the plan's goals."""
+    return Evidence(plan.start, plan.goals, state.rounds, frozenset(state.failed))
+
+
 def next_step(plan: Plan, state: State) -> Measure | Stop:
     """The same for the same plan and state, so a search that was killed goes on where it was."""
-    evidence = Evidence(plan.start, plan.goals, state.rounds)
+    evidence = evidence_of(plan, state)
     if plan.start in state.failed:
         return Stop(f"the start's engine failed: {state.failed[plan.start]}")
     n_rounds = evidence.n_rounds(plan.start)
     if n_rounds < plan.rules.start_rounds:
         return _step(plan.start, n_rounds, "the start, which all others are compared with")
+    if math.isnan(evidence.goal_estimate(plan.start)):
+        return Stop(f"the start's {plan.goals.metric} is not defined under this load")
     n_rounds = evidence.n_rounds(plan.reference) if plan.reference else 0
     if (
         plan.reference
@@ -115,7 +122,7 @@ def next_step(plan: Plan, state: State) -> Measure | Stop:
 
 def exhaustive_step(plan: Plan, state: State) -> Measure | Stop:
     """Every setting in turn, with all its rounds: what a search is held against."""
-    evidence = Evidence(plan.start, plan.goals, state.rounds)
+    evidence = evidence_of(plan, state)
     every = [plan.start, plan.reference, *plan.candidates]
     for setting in every:
         if setting is None or setting in state.failed:

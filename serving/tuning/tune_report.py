@@ -109,6 +109,12 @@ def sentences(plan: Plan, state: State, conclusion: Conclusion, *, stop: str) ->
     else:
         lines = [f"The start stays: {conclusion.reason}."]
     lines += [f"Not to be told from it: {setting.name}." for setting in conclusion.near]
+    lines += [
+        f"Not answered: {row.n_unanswered} requests of {row.setting.name}, which its latencies "
+        "leave out."
+        for row in conclusion.rows
+        if row.n_unanswered
+    ]
     lines += [f"Failed: {setting.name}: {reason}" for setting, reason in state.failed.items()]
     n_settings = len(conclusion.rows) + len(state.failed)
     lines.append(
@@ -170,6 +176,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "verdict": row.verdict,
         "keeps_bounds": row.keeps_bounds,
         "is_on_front": row.is_on_front,
+        "n_unanswered": row.n_unanswered,
         "ratio": _number(row.ratio),
         "ratio_interval": list(row.ratio_interval) if row.ratio_interval else None,
         "figures": {

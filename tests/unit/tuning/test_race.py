@@ -77,7 +77,7 @@ def test_what_is_clearly_worse_than_the_best_is_left_early() -> None:
 def test_a_setting_that_leaves_requests_unanswered_is_never_the_best() -> None:
     known = evidence(rounds(START, 1000, 500), rounds(SMALL, 10, 500, n_failed=1))
 
-    assert standing(known, SMALL, RULES) is Standing.OUT_OF_BOUNDS
+    assert standing(known, SMALL, RULES) is Standing.UNANSWERED
     assert known.best() == START
 
 
@@ -116,3 +116,18 @@ def test_a_bound_that_bounds_nothing_is_refused(
 ) -> None:
     with pytest.raises(GoalInvalid):
         Goals("gap_p99", (Bound(metric, limit, is_relative),))
+
+
+def test_a_setting_whose_engine_failed_later_is_never_the_best() -> None:
+    given = [*rounds(START, 1000, 500), *rounds(SMALL, 10, 500)]
+    known = Evidence(START, GOALS, given, failed=frozenset({SMALL}))
+
+    assert known.best() == START
+    assert standing(known, SMALL, RULES) is Standing.UNANSWERED
+
+
+def test_unanswered_requests_are_told_apart_from_bounds() -> None:
+    known = evidence(rounds(START, 1000, 500), rounds(SMALL, 10, 500, n_failed=2))
+
+    assert standing(known, SMALL, RULES) is Standing.UNANSWERED
+    assert known.n_unanswered(SMALL) == 8

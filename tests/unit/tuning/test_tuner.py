@@ -10,7 +10,7 @@ import pytest
 
 from serving.tuning.conclusion import conclude
 from serving.tuning.journal import open_journal
-from serving.tuning.search import Costs, Plan, State, Stop
+from serving.tuning.search import Costs, Measure, Plan, State, Stop, next_step
 from serving.tuning.tuner import Told, Tuner
 from tests.builders.searches import Clock, NoisyEngines, plan
 
@@ -108,3 +108,51 @@ def test_whoever_watches_is_told_setting_stage_and_cost(tmp_path: Path, wanted: 
     assert {one.stage for one in told} == {"engine starting", "offered load"}
     spent = [one.state.spent_seconds for one in told]
     assert spent == sorted(spent)
+
+
+def test_an_engine_that_dies_after_good_rounds_is_not_recommended(
+    tmp_path: Path, wanted: Plan
+) -> None:
+    first, _ = search(tmp_path / "whole", NoisyEngines(seed=3), wanted)
+    best = conclude(wanted, first).chosen
+    state = replace(first, failed={best: "nothing of round 2 was answered"})
+
+    found = conclude(wanted, state)
+
+    assert found.chosen != best
+    assert not any(row.is_on_front for row in found.rows if row.setting == best)
+    step = next_step(wanted, state)
+    assert not isinstance(step, Measure) or step.setting != best
+
+
+def test_where_no_setting_answers_everything_the_start_does_not_keep_its_promise(
+    tmp_path: Path, wanted: Plan
+) -> None:
+    state, _ = search(tmp_path, NoisyEngines(seed=3), wanted)
+    rounds = tuple(replace(one, values={**one.values, "n_failed": 1.0}) for one in state.rounds)
+
+    found = conclude(wanted, replace(state, rounds=rounds))
+
+    assert (found.chosen, found.is_better) == (wanted.start, False)
+    assert not found.row.keeps_bounds
+    assert "answers every request" in found.reason
+    assert all(row.n_unanswered >= 1 for row in found.rows)
+    assert not any(row.is_on_front for row in found.rows)
+
+
+def test_a_goal_that_the_load_does_not_define_ends_the_search_after_the_start(
+    tmp_path: Path, wanted: Plan
+) -> None:
+    state, _ = search(tmp_path, NoisyEngines(seed=3), wanted)
+    of_start = tuple(
+        replace(one, values={**one.values, "gap_p99": math.nan})
+        for one in state.rounds
+        if one.setting == wanted.start
+    )
+    state = replace(state, rounds=of_start)
+
+    step = next_step(wanted, state)
+
+    assert isinstance(step, Stop)
+    assert "gap_p99" in step.reason
+    assert not conclude(wanted, state).row.keeps_bounds
