@@ -172,7 +172,10 @@ async def _lifespan(
     await context.repository.prepare()
     context.notifier.publish(await context.repository.fleet.revision())
     await asyncio.to_thread(app.state.uploads.open)
-    tasks = [asyncio.create_task(context.notifier.run(), name="notifier")]
+    tasks = [
+        asyncio.create_task(context.notifier.run(), name="notifier"),
+        asyncio.create_task(_follow_snapshots(app, context), name="snapshots"),
+    ]
     around = contextlib.AsyncExitStack()
     try:
         if loop is not None:
@@ -200,6 +203,13 @@ def _start_loop(
     # One that stands by is as ready as the leader: it answers the API.
     app.state.is_loop_running = lambda: not running.done()
     return [running]
+
+
+async def _follow_snapshots(app: FastAPI, context: ControllerContext) -> None:
+    keeper: SnapshotKeeper = app.state.snapshots
+    await keep_turning(
+        "snapshots", lambda: keeper.follow(context), pause_seconds=1.0, metrics=context.metrics
+    )
 
 
 def _start_capacity(context: ControllerContext, board: CapacityBoard) -> list[asyncio.Task[None]]:

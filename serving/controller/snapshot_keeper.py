@@ -17,6 +17,8 @@ from serving.snapshot_delta import HeldSnapshot, diff, encode_delta
 
 _FEW_VERSIONS = 500
 """So many are looked at in a few milliseconds."""
+_PATIENCE_SECONDS = 60.0
+"""Between two looks at whether the process is about to end; arbitrary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,22 @@ class SnapshotKeeper:
             if present is None or present.revision < context.notifier.revision:
                 present = await self._read(context)
             return present
+
+    async def follow(self, context: ControllerContext) -> None:
+        """Know each snapshot soon after its revision is there, until the notifier is closed.
+
+        All engines may talk to other controllers: their reports, in the registry, refer to
+        snapshots that nobody has asked this one for.
+
+        Raises:
+            RegistryUnavailable: the database did not answer.
+        """
+        seen, notifier = -1, context.notifier
+        while not notifier.is_closed:
+            if await notifier.wait_beyond(seen, _PATIENCE_SECONDS):
+                # Not the snapshot's own: a registry that was restored may be behind for a while.
+                seen = notifier.revision
+                await self.fetch(context)
 
     async def _read(self, context: ControllerContext) -> Present:
         fleet, before = context.repository.fleet, self.present

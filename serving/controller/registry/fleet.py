@@ -191,7 +191,7 @@ class Fleet:
             known = {}
             for name, token, _, seen_at in found:
                 if token and (name, token) in observed:
-                    known[name, token] = observed[name, token]
+                    known[name, token] = self._expanded(observed[name, token])
                 elif (report := self._reports.find(name, token)) is not None:
                     known[name, token] = ObservedEngine(self.history.expand(report), seen_at)
             unread = [row[0] for row in found if (row[0], row[1]) not in known]
@@ -240,6 +240,12 @@ class Fleet:
             unit.audit("forget_engine", engine_id, actor=actor, reason=reason)
 
         await self._sessions.write(work)
+
+    def _expanded(self, engine: ObservedEngine) -> ObservedEngine:
+        # What it refers to may have become known since it was read.
+        if not engine.is_abridged or self.history.find(engine.report.rest_proven_in) is None:
+            return engine
+        return replace(engine, report=self.history.expand(engine.report))
 
     def _observe(self, row: EngineRow) -> ObservedEngine:
         report = msgspec.convert(row.report, EngineReport)

@@ -127,6 +127,9 @@ async def test_a_short_report_is_whole_where_its_snapshot_is_known_and_unknown_e
     assert (ours.report, ours.is_abridged) == (report, False)
     (theirs,) = await other.fleet.engines()
     assert (theirs.report.versions, theirs.is_abridged) == ([failed], True)
+    other.fleet.history.keep(held)
+    (theirs,) = await other.fleet.engines()
+    assert (theirs.report, theirs.is_abridged) == (report, False)
 
 
 async def test_a_row_is_the_same_object_until_it_changes_whoever_changes_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -109,6 +110,30 @@ async def test_a_controller_that_was_just_started_knows_what_is_present(
         (seen,) = await started.context.repository.fleet.engines()
 
     assert answer.status_code == 204
+    assert seen.report.versions == held.proven_list
+
+
+async def test_a_controller_that_no_engine_talks_to_reads_what_another_one_was_told(
+    controller: Controller, tmp_path: Path
+) -> None:
+    acme, engine = await controller.tenant("acme"), await controller.engine_client()
+    async with a_controller(tmp_path) as leader:
+        await controller.make_live(acme, "acme", b"one")
+        held = await held_of(engine)
+        report = a_report(revision=held.snapshot.revision, versions=held.proven_list)
+        path = "/internal/v1/engines/engine-0/report"
+        answer = await engine.post(path, content=encode(abridge(report, held)))
+        assert answer.status_code == 204
+
+        # As its own look into the registry would find, a second later.
+        leader.context.notifier.publish(held.snapshot.revision)
+        async with asyncio.timeout(10):
+            while True:
+                (seen,) = await leader.context.repository.fleet.engines()
+                if not seen.is_abridged:
+                    break
+                await asyncio.sleep(0.01)
+
     assert seen.report.versions == held.proven_list
 
 
