@@ -108,7 +108,7 @@ class _Window:
 def _draw(source: str, seed: int, window: _Window, **changes: float | None) -> Shape:
     from serving.tuning.load_shape import ShapeSpec
     from serving.tuning.recorded import TraceInvalid
-    from serving.tuning.shapes import ShapeInvalid, read_shape
+    from serving.tuning.shapes import ShapeInvalid, left_out_note, read_shape
 
     try:
         spec = window.read(Path(source)) if source.endswith(".jsonl") else read_shape(source)
@@ -124,6 +124,8 @@ def _draw(source: str, seed: int, window: _Window, **changes: float | None) -> S
             "A recorded load has its own rate and end.",
             fix="Use --speed, --since and --until; docs/load.md has their YAML form.",
         )
+    if note := left_out_note(spec):
+        views.err.print(note, **_AS_IT_IS)
     drawn = spec.draw(seed)
     if not drawn.arrivals:
         raise UsageError_(f"The shape {source} has no request.", fix="Let it last longer.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,16 +14,20 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from serving.cli import replay_options as given
 from serving.cli import views
-from serving.cli.errors import EngineSilent, Refused, Unavailable, UsageError_
+from serving.cli.errors import CliError, Refused, Unavailable, UsageError_
 from serving.cli.options import AsJson
 
 if TYPE_CHECKING:
     from serving.engine.profile import EngineProfile
     from serving.tuning.generator import Target
     from serving.tuning.load_shape import Shape
-    from serving.tuning.replay import Replay, Replayed, Say
+    from serving.tuning.replay import EngineUnanswering, Replay, Replayed, Say
     from serving.tuning.replay_order import Chosen
+    from serving.tuning.shapes import ShapeSource
     from serving.tuning.slo import Slos
+
+_AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+_MOST_SEEDS = 10**9
 
 
 def replay(
@@ -44,7 +49,7 @@ def replay(
     runs: given.NRuns = 3,
     most_runs: given.MostRuns = None,
     rank: given.Rank = 8,
-    seed: given.Seed = 0,
+    seed: given.Seed = None,
     work: given.Work = Path("loraplane-replay"),
     report: given.Report = None,
     samples: given.Samples = None,
@@ -58,7 +63,7 @@ def replay(
             "Which candidate?",
             fix="Give --profile (LORAPLANE_PROFILE) or --engine-url, and not both.",
         )
-    shape = _read_window(window, seed, since=since, until=until, speed=speed)
+    shape = _read_window(window, seed or 0, since=since, until=until, speed=speed)
     candidate, theirs = _read_profile(profile), _read_profile(current)
     slos = _choose_goals(
         shape, slo, has_current=current is not None,
@@ -68,7 +73,7 @@ def replay(
             "throughput": min_throughput_ratio,
         },
     )  # fmt: skip
-    target = None if engine_url is None else _target(engine_url, adapter or [])
+    target = _target(engine_url, adapter or [])
     for one in (candidate, theirs):
         _check_length(one, shape)
     planned = Replay(
@@ -76,34 +81,43 @@ def replay(
         candidate=Side(CANDIDATE, candidate, target),
         current=None if theirs is None else Side(CURRENT, theirs),
         slos=slos,
-        order=_choose_order([one for one in (theirs, candidate) if one is not None]),
+        order=_choose_order(candidate, theirs, target),
         folder=work,
         runs=runs,
         most_runs=2 * runs if most_runs is None else most_runs,
         rank=rank,
-        seed=seed,
+        seed=_seed_of_prompts(seed, is_running=target is not None),
     )
     found = _run(planned)
     _show(found, report=report, samples=samples, as_json=as_json)
+
+
+def _seed_of_prompts(seed: int | None, *, is_running: bool) -> int:
+    """One that a running engine has not met: a cached prompt would be answered too fast."""
+    if seed is None and is_running:
+        return secrets.randbelow(_MOST_SEEDS)
+    return seed or 0
 
 
 def _read_window(
     source: str, seed: int, *, since: str | None, until: str | None, speed: float
 ) -> Shape:
     from serving.tuning.recorded import TraceInvalid, parse_when, read_recording
-    from serving.tuning.shapes import ShapeInvalid, read_shape
+    from serving.tuning.shapes import ShapeInvalid, left_out_note, read_shape
 
     try:
         if source.endswith(".jsonl"):
-            first, last = (text and parse_when(text) for text in (since, until))
-            return read_recording(
-                [Path(source)], since=first or None, until=last or None, speed=speed
-            ).shape
-        shape = read_shape(source).draw(seed)
+            first, last = (None if text is None else parse_when(text) for text in (since, until))
+            spec: ShapeSource = read_recording([Path(source)], since=first, until=last, speed=speed)
+        else:
+            spec = read_shape(source)
     except (ShapeInvalid, TraceInvalid, ValueError) as exc:
         raise UsageError_(str(exc), fix="docs/load.md has windows and their forms.") from exc
-    if since is not None or until is not None or speed != 1.0:
+    if not source.endswith(".jsonl") and (since, until, speed) != (None, None, 1.0):
         raise UsageError_("--since, --until and --speed are for a recorded trace (.jsonl).")
+    if note := left_out_note(spec):
+        views.err.print(note, **_AS_IT_IS)
+    shape = spec.draw(seed)
     if not shape.arrivals:
         raise UsageError_(f"The window {source} has no request.", fix="Draw a longer one.")
     return shape
@@ -142,9 +156,13 @@ def _check_length(profile: EngineProfile | None, shape: Shape) -> None:
     )
 
 
-def _target(url: str, models: list[str]) -> Target:
+def _target(url: str | None, models: list[str]) -> Target | None:
     from serving.tuning.generator import Model, Target, TargetInvalid
 
+    if url is None:
+        if models:
+            raise UsageError_("--adapter is of a running engine.", fix="Give --engine-url, too.")
+        return None
     pairs = [text.partition("=") for text in models]
     try:
         return Target(url.rstrip("/"), tuple(Model(name, key or None) for name, _, key in pairs))
@@ -152,7 +170,9 @@ def _target(url: str, models: list[str]) -> Target:
         raise UsageError_(str(exc), fix="Give --adapter NAME=KEY for each adapter.") from exc
 
 
-def _choose_order(profiles: list[EngineProfile]) -> Chosen:
+def _choose_order(
+    candidate: EngineProfile | None, current: EngineProfile | None, target: Target | None
+) -> Chosen:
     from adapters.base_folder import find_base_folder
     from adapters.base_model import read_base_model
     from adapters.errors import BaseModelError
@@ -164,21 +184,25 @@ def _choose_order(profiles: list[EngineProfile]) -> Chosen:
         weights_bytes_of,
     )
 
-    sizes = []
+    sizes, profiles = [], [one for one in (current, candidate) if one is not None]
     try:
         for profile in profiles:
             folder = find_base_folder(profile.model)
             sizes.append(weights_bytes_of(folder, read_base_model(folder), profile.dtype))
     except BaseModelError as exc:
         raise UsageError_(str(exc), fix="The profile's model is a folder or hub id.") from exc
-    return choose_order(profiles, sizes, Machine(available_bytes(), bool(accelerators())))
+    machine = Machine(available_bytes(), bool(accelerators()))
+    return choose_order(profiles, sizes, machine, n_running=int(target is not None))
 
 
 def _run(planned: Replay) -> Replayed:
+    from adapters.errors import BaseModelError
     from serving.engine.profile import ProfileInvalid
     from serving.tuning.generator import TargetInvalid
     from serving.tuning.replay import CURRENT, EngineUnanswering, SideFailed, run_replay
+    from serving.tuning.replay_report import plan_sentence
 
+    views.err.print(plan_sentence(planned), **_AS_IT_IS)
     try:
         with _progress() as say:
             return run_replay(planned, say=say)
@@ -188,9 +212,28 @@ def _run(planned: Replay) -> Replayed:
         kind = Unavailable if exc.side == CURRENT else Refused
         raise kind(f"The {exc.side} engine does not run. {exc}", fix=exc.hint) from exc
     except EngineUnanswering as exc:
-        raise EngineSilent(url=exc.url, reason=exc.reason) from exc
-    except (ProfileInvalid, TargetInvalid) as exc:
+        raise _unanswered(exc) from exc
+    except (BaseModelError, ProfileInvalid, TargetInvalid) as exc:
         raise UsageError_(str(exc)) from exc
+    except OSError as exc:
+        raise UsageError_(
+            f"{exc.filename or planned.folder}: {exc.strerror or exc}", fix="Name another --work."
+        ) from exc
+
+
+def _unanswered(failure: EngineUnanswering) -> CliError:
+    from serving.tuning.replay import CURRENT
+
+    if failure.log is None:
+        return Unavailable(
+            f"The engine at {failure.url} answered nothing ({failure.reason}).",
+            fix="Is it the server's address, without /v1, and does each --adapter NAME=KEY hold?",
+        )
+    kind = Unavailable if failure.side == CURRENT else Refused
+    return kind(
+        f"The {failure.side} engine answered nothing of its warm-up ({failure.reason}).",
+        fix=f"Its log: {failure.log}",
+    )
 
 
 @contextmanager

@@ -75,7 +75,15 @@ MostRuns = Annotated[
     option("--most-runs", help="Runs of each if the first do not decide it (default: twice)."),
 ]
 Rank = Annotated[int, option("--rank", help="Rank of the synthetic adapters.", min=1)]
-Seed = Annotated[int, option("--seed", help="Of a drawn window and of the prompts.", min=0)]
+Seed = Annotated[
+    int | None,
+    option(
+        "--seed",
+        help="Of a drawn window and of the prompts (default: 0; the prompts for --engine-url, "
+        "whose prefix cache may hold earlier ones, are others each time).",
+        min=0,
+    ),
+]
 Work = Annotated[Path, option("--work", help="Folder of logs and synthetic adapters.")]
 Report = Annotated[Path | None, option("--report", help="HTML file to write.")]
 Samples = Annotated[

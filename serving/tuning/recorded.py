@@ -62,6 +62,12 @@ class Recording:
         """The traces' names."""
         return self.shape.name
 
+    @property
+    def left_out(self) -> str:
+        """`3 unfinished, 2 empty` requests of the window that the shape leaves out; or empty."""
+        counts = {"gate": self.n_gate, "unfinished": self.n_unfinished, "empty": self.n_empty}
+        return ", ".join(f"{n} {problem}" for problem, n in counts.items() if n)
+
     def draw(self, seed: int) -> Shape:
         """The shape, the same for every seed."""
         return self.shape

@@ -18,7 +18,7 @@ from serving.tuning.load_shape import Shape
 from serving.tuning.measure import LoadResult
 from serving.tuning.replay_order import Chosen, Order
 from serving.tuning.replay_verdict import Judged, Rules, Runs, judge
-from serving.tuning.rig import EngineFailed, running_engine
+from serving.tuning.rig import LOG, EngineFailed, running_engine
 from serving.tuning.round_values import values_of, warm_up_of
 from serving.tuning.slo import Slos
 
@@ -37,10 +37,13 @@ class SideFailed(Exception):
 
 
 class EngineUnanswering(Exception):
-    """The engine that was to be asked answered none of the requests of the warm-up."""
+    """One of the engines answered none of the requests of the warm-up; `side` says which.
 
-    def __init__(self, url: str, reason: str) -> None:
-        self.url, self.reason = url, reason
+    `log` is the file to look into; None: an engine that was not started here.
+    """
+
+    def __init__(self, side: str, url: str, reason: str, *, log: Path | None) -> None:
+        self.side, self.url, self.reason, self.log = side, url, reason, log
         super().__init__(f"{url}: {reason}")
 
 
@@ -124,7 +127,10 @@ class Engines:
         result = self.offer(target, shape, seed=-1, stage=f"{side.name}: warm-up")
         if not result.answered:
             first = next((sample.error for sample in result.samples), None)
-            raise EngineUnanswering(target.url, first or "no request was answered")
+            log = self._replay.folder / side.name / LOG if side.target is None else None
+            raise EngineUnanswering(
+                side.name, target.url, first or "no request was answered", log=log
+            )
 
     @contextmanager
     def _start(self, side: Side) -> Iterator[Target]:
@@ -215,4 +221,5 @@ def runs_of(found: Replayed) -> Runs:
         is_paired=found.replay.order.order is Order.INTERLEAVED,
         n_failed=sum(one.n_failed for one in mine),
         n_requests=sum(len(one.samples) for one in mine),
+        n_failed_current=sum(one.n_failed for one in found.results.get(CURRENT, ())),
     )

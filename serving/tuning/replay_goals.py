@@ -36,6 +36,10 @@ def choose_goals(
         usual = default_goals(shape, has_current=has_current)
     said = {_key(slo) for slo in given}
     goals = (*(slo for slo in usual if _key(slo) not in said), *given)
+    if not goals:
+        raise SloInvalid(
+            "limits", "the usual ones have none for this window: give --e2e-p99-ms, or --slo FILE"
+        )
     slos = dataclasses.replace(file or Slos(()), goals=goals)
     slos.check(shape, has_current=has_current)
     return slos

@@ -53,11 +53,20 @@ class Machine:
 
 
 def choose_order(
-    profiles: Sequence[EngineProfile], weights_bytes: Sequence[int], machine: Machine
+    profiles: Sequence[EngineProfile],
+    weights_bytes: Sequence[int],
+    machine: Machine,
+    *,
+    n_running: int = 0,
 ) -> Chosen:
-    """The order for engines that would all be started here; `weights_bytes` of each one's base."""
-    if len(profiles) < 2:
-        return Chosen(Order.ALONE, "there is one engine to start")
+    """The order for engines that would all be started here; `weights_bytes` of each one's base.
+
+    `n_running` of those that are compared run already, here or elsewhere.
+    """
+    if len(profiles) + n_running < 2:
+        return Chosen(Order.ALONE, "there is one engine to measure")
+    if n_running:
+        return Chosen(Order.INTERLEAVED, "one of the two runs already")
     if machine.has_accelerator and all(one.kv_cache_gib is None for one in profiles):
         shares = [memory_share(one) for one in profiles]
         if sum(shares) <= _MOST_SHARE:

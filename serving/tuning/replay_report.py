@@ -10,11 +10,12 @@ from typing import Any
 from adapters.parity.verdict import VerdictKind
 from serving.tuning.goals import METRICS
 from serving.tuning.measure import LoadResult, percentile
-from serving.tuning.replay import CANDIDATE, Replayed, runs_of
+from serving.tuning.replay import CANDIDATE, Replay, Replayed, runs_of
 from serving.tuning.replay_order import Order
 from serving.tuning.replay_verdict import Finding, Judged
 from serving.tuning.slo import LATENCIES
 
+_FEW = 100
 COLUMNS = ("goal", "candidate", "interval", "verdict")
 FIGURE_COLUMNS = ("class", "figure", "unit", "current", "candidate", "ratio")
 _LATE = 0.1
@@ -50,6 +51,18 @@ def figure_rows(found: Replayed) -> list[tuple[str, ...]]:
     return rows
 
 
+def plan_sentence(replay: Replay) -> str:
+    """What is about to be done, and how long it takes at least."""
+    n_sides, n_looks = len(replay.sides), replay.looks
+    window = replay.shape.seconds
+    runs = " to ".join(str(n) for n in n_looks)
+    minutes = " to ".join(f"{n_sides * n * window / 60:.0f}" for n in n_looks)
+    return (
+        f"{runs} runs of {window:.0f} s for each of {n_sides} engine{'s' * (n_sides > 1)}: "
+        f"{minutes} min, and their starts and warm-ups."
+    )
+
+
 def sentences(found: Replayed) -> list[str]:
     """What a person wants to know, the verdict first."""
     judged, replay = judged_of(found), found.replay
@@ -62,8 +75,24 @@ def sentences(found: Replayed) -> list[str]:
         lines.append(f"Runs {order.order}: {order.reason}.")
         if order.order is Order.IN_TURN:
             lines.append("What changed on the machine meanwhile counts as a difference of the two.")
+    if few := _few(replay, judged):
+        lines.append(few)
     late = [line for name, results in found.results.items() if (line := _late(name, results))]
     return lines + late
+
+
+def _few(replay: Replay, judged: Judged) -> str:
+    """A word of caution for goals about the p99 of a handful of requests."""
+    arrivals = replay.shape.arrivals
+    counts = {
+        one.slo.kind or "all": sum(a.kind == (one.slo.kind or a.kind) for a in arrivals)
+        for one in judged.findings
+        if one.slo.metric in ("ttft_p99", "e2e_p99")
+    }
+    few = [f"{kind}: {n} a run" for kind, n in counts.items() if n < _FEW]
+    if not few:
+        return ""
+    return f"Of fewer than {_FEW} requests, a p99 is nearly the slowest one ({', '.join(few)})."
 
 
 def _late(name: str, results: Sequence[LoadResult]) -> str:
@@ -86,9 +115,11 @@ def result_json(found: Replayed, *, has_samples: bool = False) -> dict[str, Any]
         "window": replay.shape.name,
         "n_requests_per_run": len(replay.shape.arrivals),
         "n_runs": len(found.results[CANDIDATE]),
+        "seed": replay.seed,
         "order": {"is": str(replay.order.order), "because": replay.order.reason},
         "n_failed": judged.n_failed,
         "n_requests": judged.n_requests,
+        "n_failed_current": runs.n_failed_current,
         "goals": [_finding_json(one) for one in judged.findings],
         "figures": {
             name: {

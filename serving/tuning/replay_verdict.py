@@ -45,6 +45,8 @@ class Runs:
     """Whether run k of both was made at the same time, so that the machine's moods cancel out."""
     n_failed: int
     n_requests: int
+    n_failed_current: int = 0
+    """Requests that the current one did not answer; its figures are of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def _find(slo: Slo, runs: Runs, rules: Rules, *, n_goals: int) -> Finding:
     current = None if runs.current is None else runs.current.get(slo.kind, ())
     mean, error, degrees = _excess(slo, candidate, current, is_paired=runs.is_paired)
     figure = slo.figure_at(mean)
-    if degrees < 1:
+    if degrees < 1 or (slo.is_relative and runs.n_failed_current):
         why = _undefined(slo, runs)
         return Finding(slo, VerdictKind.INCONCLUSIVE, figure, math.nan, math.nan, why)
     # Two-sided quantiles at twice the level are the one-sided ones.
@@ -185,6 +187,11 @@ def _undefined(slo: Slo, runs: Runs) -> str:
         return f"is open: {n} runs say nothing of how much runs differ: make at least two"
     if slo.is_relative and runs.current is None:
         return "is open: there is no current one to compare with: name it"
+    if slo.is_relative and runs.n_failed_current:
+        return (
+            f"is open: {runs.n_failed_current} of the current one's requests were not answered, so "
+            "it is no measure: replay a window that it can answer, or give limits"
+        )
     if slo.metric.startswith("gap"):
         return (
             "is open: a run has no gap between tokens, or its tokens all came at once: use a "

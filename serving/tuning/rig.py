@@ -42,6 +42,8 @@ _GUARD = "serving.cli.guard"
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.25
 _TAIL_LINES = 30
+LOG = "engine.log"
+"""Within the folder that an engine is given."""
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 _COUNTS = ("loads_disk", "loads_cache", "evictions_slot", "evictions_cache", "removals", "failures")
 _HINTS = (
@@ -165,7 +167,7 @@ def started_engine(
             f"adapter {done} of {n_adapters} written", time.monotonic() - started
         ),
     )  # fmt: skip
-    port, log = port or _free_port(), folder / "engine.log"
+    port, log = port or _free_port(), folder / LOG
     with _end_on_sigterm(), _process(files, port, environment, log) as process:
         seconds = _wait_ready(process, port, log, say, ready_seconds)
         base = Model(FLEET, files.keys[0])

@@ -33,6 +33,7 @@ __all__ = [
     "ShapeSource",
     "ShapeSpec",
     "check_size",
+    "left_out_note",
     "parse_shape",
     "read_shape",
 ]
@@ -123,6 +124,16 @@ def read_shape(source: str) -> ShapeSource:
     if "recorded" in loaded:
         return _parse_recorded(loaded, folder=path.parent)
     return parse_shape({"name": path.stem, **loaded})
+
+
+def left_out_note(source: ShapeSource) -> str:
+    """One sentence on the requests of a trace that are not replayed; empty where all are."""
+    if not isinstance(source, Recording) or not source.left_out:
+        return ""
+    return (
+        f"Left out of {source.name}: {source.left_out} requests; the load is that much less than "
+        "what the engine had."
+    )
 
 
 def check_size(spec: ShapeSpec) -> ShapeSpec:

@@ -87,7 +87,10 @@ class Slo:
 
     def figure_at(self, excess: float) -> float:
         """The figure, or the ratio, that is so far over the limit: the inverse of `excess`."""
-        return self.limit * math.exp(-excess if is_higher_better(self.metric) else excess)
+        try:
+            return self.limit * math.exp(-excess if is_higher_better(self.metric) else excess)
+        except OverflowError:
+            return math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import yaml
 
 from serving.cli.main import main
+from serving.tuning.generator import Model, Target
 from tests.builders.base_folders import write_base_folder
 from tests.builders.stand_in_vllm import write_stand_in
+from tests.fakes.openai_server import openai_server
 
 WINDOW = {
     "arrivals": {"process": "uniform", "rate": 100},
@@ -34,6 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "window.yaml").write_text(yaml.safe_dump(WINDOW))
     write_profile(tmp_path / "profile.yaml", tmp_path)
+    write_profile(tmp_path / "odd.yaml", tmp_path, target_modules=["lm_head"])
     return tmp_path
 
 
@@ -157,10 +161,47 @@ def test_an_engine_that_does_not_answer_is_unreachable(
     assert "http://127.0.0.1:9" in capsys.readouterr().err
 
 
+def test_a_second_replay_of_a_running_engine_meets_no_cached_prompt(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with openai_server() as server:
+        asked = []
+        for seed in ((), (), ("--seed", "7"), ("--seed", "7")):
+            server.bodies.clear()
+            replay(
+                "window.yaml", "--engine-url", server.url, *EASY, "--runs", "2", "--json", *seed,
+                "--adapter", "plain=k", "--adapter", "second=k",
+            )  # fmt: skip
+            asked.append({tuple(body["prompt"]) for body in server.bodies})
+            assert json.loads(capsys.readouterr().out)["seed"] >= 0
+
+    assert not asked[0] & asked[1]
+    assert asked[2] == asked[3]
+
+
+def test_a_candidate_that_starts_and_answers_nothing_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = Target("http://127.0.0.1:9", (Model("a"), Model("b")))
+    monkeypatch.setattr(
+        "serving.tuning.replay.running_engine", lambda *_, **__: nullcontext(silent)
+    )
+
+    code = replay("window.yaml", "--profile", "profile.yaml", *EASY, "--runs", "2")
+
+    told = " ".join(capsys.readouterr().err.split())
+    assert code == 1
+    assert "The candidate engine answered nothing of its warm-up" in told
+    assert "engine.log" in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["window.yaml"], "Give --profile"),
+        (["window.yaml", "--profile", "profile.yaml", "--adapter", "a=k"], "--engine-url"),
+        (["window.yaml", "--profile", "odd.yaml"], "target_modules"),
+        (["window.yaml", "--profile", "profile.yaml", "--work", "profile.yaml"], "profile.yaml"),
         (["window.yaml", "--profile", "p.yaml", "--engine-url", "http://x"], "not both"),
         (["windo", "--profile", "profile.yaml"], "neither a file"),
         (["absent.jsonl", "--profile", "profile.yaml"], "absent.jsonl"),

@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.tuning.load_shape import Arrival, Shape
 from serving.tuning.recorded import (
+    Recording,
     TraceInvalid,
     TraceLine,
     make_recording,
     parse_trace,
     parse_when,
 )
-from serving.tuning.shapes import ShapeInvalid, read_shape
+from serving.tuning.shapes import BUILT_IN, ShapeInvalid, left_out_note, read_shape
 
 START = 1764000000.0
 
@@ -208,3 +210,13 @@ def test_what_a_file_of_traces_cannot_mean_is_named(
 def test_a_moment_is_unix_seconds_or_a_time_in_utc() -> None:
     assert parse_when("1764000000.5") == 1764000000.5
     assert parse_when("2025-11-24T16:00:00") == parse_when("2025-11-24T17:00:00+01:00") == START
+
+
+def test_what_of_a_trace_is_not_replayed_is_told() -> None:
+    shape = Shape("engine-0", (Arrival(0.0, 5, 3, 0, "short"),))
+
+    note = left_out_note(Recording(shape, ("a/b@1",), 0.0, n_gate=0, n_unfinished=3, n_empty=2))
+
+    assert "engine-0: 3 unfinished, 2 empty requests" in note
+    assert left_out_note(Recording(shape, ("a/b@1",), 0.0, 0, 0, 0)) == ""
+    assert left_out_note(BUILT_IN["poisson"]) == ""

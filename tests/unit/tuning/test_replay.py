@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from serving.tuning.replay_order import (
     choose_order,
 )
 from serving.tuning.replay_page import distribution_plots, page
-from serving.tuning.replay_report import result_json, sentences
+from serving.tuning.replay_report import plan_sentence, result_json, sentences
 from serving.tuning.replay_verdict import Rules, judge
 from serving.tuning.slo import Slo, SloInvalid, Slos, default_goals
 
@@ -99,6 +100,9 @@ def test_two_engines_run_at_once_where_both_fit() -> None:
     cpu, gpu = Machine(16 * GIB, has_accelerator=False), Machine(16 * GIB, has_accelerator=True)
 
     assert choose_order([small], [GIB], cpu).order is Order.ALONE
+    # Against one that runs somewhere already, one is started here.
+    assert choose_order([small], [GIB], cpu, n_running=1).order is Order.INTERLEAVED
+    assert choose_order([], [], cpu, n_running=1).order is Order.ALONE
     assert choose_order([small, small], [GIB, GIB], cpu).order is Order.INTERLEAVED
     assert choose_order([small, small], [9 * GIB, 9 * GIB], cpu).order is Order.IN_TURN
     assert choose_order([small, large], [GIB, GIB], cpu).order is Order.IN_TURN
@@ -144,6 +148,37 @@ def test_a_ratio_holds_for_each_class_and_leaves_the_other_usual_goals() -> None
 def test_a_ratio_without_a_current_one_is_refused() -> None:
     with pytest.raises(SloInvalid, match="name one"):
         choose_goals(WINDOW, None, has_current=False, limits={}, ratios={"gap_p99": 2.0})
+
+
+def test_a_window_without_any_usual_goal_asks_for_one() -> None:
+    window = Shape("w", (Arrival(0.0, 900, 1, 0, "long"),))
+
+    with pytest.raises(SloInvalid, match="--slo"):
+        choose_goals(window, None, has_current=False, limits={}, ratios={})
+
+
+def test_a_p99_of_few_requests_is_told_to_be_nearly_the_slowest() -> None:
+    told = " ".join(sentences(replayed([0.01, 0.011], [0.01, 0.011])))
+
+    assert "long: 1 a run" in told
+    assert "short: 1 a run" in told
+
+
+def test_before_it_begins_it_says_how_long_its_runs_take_at_least() -> None:
+    window = Shape("w", (Arrival(0.0, 5, 3, 0, "short"), Arrival(600.0, 5, 3, 0, "short")))
+
+    assert "3 to 6 runs of 600 s" in plan_sentence(replace(planned(Order.IN_TURN), shape=window))
+    assert "60 to 120 min" in plan_sentence(replace(planned(Order.IN_TURN), shape=window))
+
+
+def test_what_the_current_one_did_not_answer_is_counted() -> None:
+    found = replayed([0.01, 0.011], [0.01, 0.011])
+    lost = replace(found.results[CURRENT][0].samples[0], error="HTTP 503")
+    found.results[CURRENT][0] = LoadResult((lost,))
+
+    runs = runs_of(found)
+
+    assert (runs.n_failed, runs.n_failed_current) == (0, 1)
 
 
 def test_the_page_shows_both_distributions_and_lets_nothing_break_out() -> None:

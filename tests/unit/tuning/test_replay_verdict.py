@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,26 @@ def test_unanswered_requests_fail_however_fast_the_others_were() -> None:
 
     assert judged.verdict is FAIL
     assert judged.reasons == ("1 of 30 requests were not answered; at most a share of 0 may be",)
+
+
+@pytest.mark.parametrize("candidate", [[5.0, 5.1, 5.2], [900.0, 901.0, 902.0]])
+def test_a_current_one_that_leaves_requests_unanswered_is_no_measure(
+    candidate: list[float],
+) -> None:
+    runs = replace(runs_of(candidate, [50.0, 50.1, 50.2]), n_failed_current=3)
+
+    judged = verdict_at(1.25, runs)
+
+    assert judged.verdict is OPEN
+    assert "3 of the current one's requests were not answered" in judged.reasons[0]
+
+
+def test_an_interval_that_no_number_holds_has_no_end() -> None:
+    runs = runs_of([1.0, 1e300])
+
+    (found,) = verdict_at(1e-300, runs).findings
+
+    assert found.high == math.inf
 
 
 def test_one_goal_that_fails_fails_all_and_one_that_is_open_leaves_all_open() -> None:
