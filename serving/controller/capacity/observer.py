@@ -81,6 +81,9 @@ class CapacityObserver:
             # Last: a version that has left may have requests among the events just read.
             names: dict[int, frozenset[str]] = {}
             for engine in reachable:
+                if engine.is_abridged:
+                    # What it leaves out is unknown, not gone.
+                    continue
                 # By identity: engines of which there is nothing special to say share one list.
                 versions = engine.report.versions
                 if id(versions) not in names:

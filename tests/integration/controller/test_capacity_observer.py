@@ -182,6 +182,22 @@ async def test_a_version_that_is_no_longer_held_leaves_the_curve_of_the_future(
     assert [round(3 * (p.miss_ratio or 0)) for p in engine.curve.points[:2]] == [3, 2]
 
 
+async def test_a_report_that_leaves_out_what_nobody_can_name_lets_no_version_go(
+    controller: Controller, board: CapacityBoard, ring: Ring
+) -> None:
+    held = [VersionReport(name=f"acme/{n}@1", digest="d", state=VersionState.PROVEN) for n in "ab"]
+    ring.admit("acme/a@1", "acme/b@1", at=controller.clock())
+    await tell(controller, ring, versions=held)
+    await board.observer.turn()
+
+    await tell(controller, ring, rest_proven_in="7-ffff")
+    await board.observer.turn()
+
+    (engine,) = (await board.capacity(HOUR)).engines
+    assert engine.curve is not None
+    assert engine.curve.n_names == 2
+
+
 def another_observer(controller: Controller) -> CapacityObserver:
     return CapacityObserver(
         controller.context.repository.fleet,
