@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from serving.abridged_report import abridge
 from serving.contract import VersionReport, VersionState
@@ -15,6 +16,7 @@ from serving.controller.errors import LimitExceeded
 from serving.controller.lifecycle import State
 from serving.controller.registry.repository import Repository
 from serving.controller.registry.restored import MAX_DISTANCE
+from serving.controller.registry.transactions import Unit
 from serving.snapshot_delta import HeldSnapshot
 from tests.builders.controller import a_report
 from tests.builders.registry import a_version, an_upload
@@ -150,3 +152,21 @@ async def test_a_row_is_the_same_object_until_it_changes_whoever_changes_it(
     assert after["acme/support@1"] is before["acme/support@1"]
     whole = (await other.fleet.snapshot_rows()).versions
     assert {row.id: row.attempt for row in whole} == {key: r.attempt for key, r in after.items()}
+
+
+async def test_a_row_that_an_older_controller_has_moved_is_read_again(
+    repository: Repository,
+) -> None:
+    """While an upgrade rolls out, the one before still writes, and knows nothing of tokens."""
+    await a_version(repository, an_upload("one"), until=State.STAGING)
+    (before,) = (await repository.fleet.snapshot_rows()).versions
+
+    async def work(unit: Unit) -> None:
+        await unit.session.execute(
+            text("UPDATE versions SET state = 'live', state_since = state_since + 1")
+        )
+
+    await repository.sessions.write(work)
+    (after,) = (await repository.fleet.snapshot_rows()).versions
+
+    assert (before.state, after.state) == (State.STAGING, State.LIVE)
