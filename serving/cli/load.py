@@ -57,7 +57,7 @@ def load(
     out: given.Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Offer a load to a server and show its latencies; exit code 1: a goal was not kept."""
+    """Offer a load to a server and show its latencies; exit code 1: a goal not kept, no answer."""
     window = _Window(since, until, speed)
     drawn = _draw(shape, seed, window, rate=rate, requests=requests, seconds=seconds)
     goals = _goals(drawn, slo, {"ttft_p99": ttft_p99_ms, "gap_p99": gap_p99_ms,
@@ -79,7 +79,7 @@ def load(
         _write(out, _document(result, drawn, seed))
     if not any(sample.status for sample in result.samples):
         raise LoadUnanswered(url=url, reason=str(result.samples[0].error))
-    if not is_kept:
+    if not is_kept or not result.answered:
         raise typer.Exit(1)
 
 
@@ -167,13 +167,18 @@ def _models(url: str, named: list[str] | None, key: str | None) -> tuple[Model, 
         return tuple(Model(name, own or key) for name, _, own in pairs)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        response = httpx.get(f"{url.rstrip('/')}/v1/models", headers=headers, timeout=10)
+        # As the load itself, straight to the server.
+        response = httpx.get(
+            f"{url.rstrip('/')}/v1/models", headers=headers, timeout=10, trust_env=False
+        )
         response.raise_for_status()
         return tuple(Model(str(one["id"]), key) for one in response.json()["data"])
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise Unavailable(
             f"{url}/v1/models does not answer ({exc}).", fix="Name the models with --adapter."
         ) from exc
+    except UnicodeEncodeError as exc:
+        raise UsageError_("The --key has characters that no header takes.") from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise UsageError_(
             f"{url}/v1/models lists no models.", fix="Name them with --adapter."

@@ -75,7 +75,7 @@ Reference = Annotated[
 Capacity = Annotated[
     bool, option("--capacity/--no-capacity", help="Each round also offers its requests at once.")
 ]
-Seed = Annotated[int, option("--seed", help="Of loads and prompts.")]
+Seed = Annotated[int, option("--seed", help="Of loads and prompts.", min=0)]
 Rank = Annotated[int, option("--rank", help="Of the synthetic adapters.", min=1)]
 Work = Annotated[
     Path, option("--work", help="Folder of record, logs and report; a search goes on from it.")

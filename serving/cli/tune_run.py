@@ -28,10 +28,9 @@ from serving.tuning.journal import JournalError, open_journal, read_events, stat
 from serving.tuning.load_shape import Shape, ShapeSpec
 from serving.tuning.machine import describe_machine, installed_versions, is_cpu_build
 from serving.tuning.profile_file import Provenance, evidence_lines, profile_text
-from serving.tuning.recorded import TraceInvalid, read_recording
 from serving.tuning.round_values import load_of
 from serving.tuning.search import State
-from serving.tuning.shapes import ShapeInvalid, read_shape
+from serving.tuning.shapes import ShapeInvalid, check_size, left_out_note, read_shape
 from serving.tuning.space import default_space
 from serving.tuning.tune_page import page
 from serving.tuning.tune_report import forecast, plan_json, result_json
@@ -65,17 +64,22 @@ def read_draw(
     Raises:
         UsageError_: neither a shape nor a trace, or one without a request.
     """
-    is_recorded = source.endswith(".jsonl")
-    if is_recorded and (rate is not None or requests is not None):
-        raise UsageError_("A recorded load has its own rate and end: leave out --rate, --requests.")
     try:
-        spec = read_recording([Path(source)]) if is_recorded else read_shape(source)
-    except (ShapeInvalid, TraceInvalid) as exc:
+        spec = read_shape(source)
+    except ShapeInvalid as exc:
         raise UsageError_(str(exc), fix="docs/load.md lists shapes and their fields.") from exc
+    if not isinstance(spec, ShapeSpec) and (rate is not None or requests is not None):
+        raise UsageError_("A recorded load has its own rate and end: leave out --rate, --requests.")
+    if note := left_out_note(spec):
+        views.err.print(note, markup=False, highlight=False, soft_wrap=True)
     if isinstance(spec, ShapeSpec):
         spec = spec if rate is None else spec.with_rate(rate)
         if requests is not None:
             spec = dataclasses.replace(spec, requests=requests, seconds=None)
+        try:
+            check_size(spec)
+        except ShapeInvalid as exc:
+            raise UsageError_(str(exc), fix="Give --requests.") from exc
     if not spec.draw(seed).arrivals:
         raise UsageError_(f"The shape {source} has no request.", fix="Let it last longer.")
     # Apart, so that neighbouring seeds of a search share no round.
@@ -107,10 +111,12 @@ class TuneRun:
                 self._show_plan()
             else:
                 self._search()
-        except JournalError as exc:
+        except (BaseModelError, JournalError) as exc:
             raise UsageError_(str(exc)) from exc
         except OSError as exc:
-            raise UsageError_(f"{exc.filename}: {exc.strerror}", fix="Name another place.") from exc
+            raise UsageError_(
+                f"{exc.filename or self.work}: {exc.strerror or exc}", fix="Name another place."
+            ) from exc
 
     def _show_plan(self) -> None:
         plan, assumed = self.prepared.plan, self.prepared.assumed

@@ -14,7 +14,7 @@ from serving.engine.profile import EngineProfile
 from serving.tuning.generator import Progress, Target, run_load
 from serving.tuning.load_shape import Shape
 from serving.tuning.measure import LoadResult
-from serving.tuning.rig import EngineFailed, running_engine
+from serving.tuning.rig import LOG, EngineFailed, running_engine
 from serving.tuning.round_values import packed, values_of, warm_up_of
 from serving.tuning.space import Setting
 from serving.tuning.tuner import Say, SettingFailed, Warm
@@ -50,7 +50,7 @@ class EngineRounds:
                 profile,
                 n_adapters=self.n_adapters,
                 folder=folder,
-                rank=self.rank,
+                rank=min(self.rank, profile.max_rank),
                 on_stage=lambda stage, seconds: say(f"{stage}, {seconds:.0f} s", 0.0),
             ) as target:
                 # Its own seed: what it asks must not be in the prefix cache of a round.
@@ -59,6 +59,9 @@ class EngineRounds:
         except EngineFailed as exc:
             shutil.copyfile(exc.log, self.folder / log_name(setting))
             raise SettingFailed(str(exc).splitlines()[0]) from exc
+        except SettingFailed:
+            shutil.copyfile(folder / LOG, self.folder / log_name(setting))
+            raise
 
     def offer(self, target: Target, shape: Shape, number: int, stage: str, say: Say) -> LoadResult:
         """One load, its prompts drawn for `number`."""

@@ -75,6 +75,8 @@ class Target:
             port = parts.port
         except ValueError as exc:
             raise TargetInvalid(f"{self.url}: {exc}") from exc
+        if not (self.url.isascii() and self.url.isprintable()) or " " in self.url:
+            raise TargetInvalid(f"{self.url!r} has characters that no address takes: encode them")
         if parts.scheme not in _PORTS or not parts.hostname:
             raise TargetInvalid(f"{self.url!r} is no address: write it as http://HOST:PORT")
         return Origin(parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "https")

@@ -7,6 +7,7 @@ is asked of the rounds (goals, axes, budget) may change, and is not in it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -24,6 +25,8 @@ from serving.tuning.space import Setting
 
 FILE = "journal.jsonl"
 FORMAT = 1
+_FIELDS = {"start": (), "round": ("number", "values"), "stop": (), "failed": ("reason",)}
+"""By event, what it has besides its setting and its seconds."""
 
 
 class JournalError(Exception):
@@ -71,8 +74,12 @@ class Journal:
         Raises:
             OSError: the disk refuses it.
         """
-        line = json.dumps(_without_nan(event), sort_keys=True) + "\n"
-        os.write(self._descriptor, line.encode())
+        line = (json.dumps(_without_nan(event), sort_keys=True) + "\n").encode()
+        size = os.fstat(self._descriptor).st_size
+        if os.write(self._descriptor, line) < len(line):
+            # Half a line would make one with the next.
+            os.ftruncate(self._descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         os.fsync(self._descriptor)
         self.events.append(json.loads(line))
 
@@ -149,8 +156,15 @@ def _parse(path: Path, text: bytes) -> list[dict[str, Any]]:
             raise JournalBroken(path, number, "is not JSON") from exc
         if not isinstance(event, dict) or (event.get("event") == "subject") != (number == 1):
             raise JournalBroken(path, number, "is no line of a search's record")
+        if number > 1 and not _is_event(event):
+            raise JournalBroken(path, number, "is no event of a search")
         events.append(event)
     return events
+
+
+def _is_event(event: Mapping[str, Any]) -> bool:
+    wanted = _FIELDS.get(str(event.get("event")))
+    return wanted is not None and {"seconds", "setting", *wanted} <= event.keys()
 
 
 def state_of(

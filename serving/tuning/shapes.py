@@ -11,8 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import yaml
-
 from serving.tuning.arrival_processes import Bursts, Diurnal, Poisson, Process, Uniform
 from serving.tuning.lengths import Between, Fixed, Length, Lognormal
 from serving.tuning.load_shape import AdapterMix, Arrival, RequestClass, Shape, ShapeSpec
@@ -23,7 +21,7 @@ from serving.tuning.recorded import (
     parse_when,
     read_recording,
 )
-from serving.tuning.strict_fields import FieldInvalid, Fields, nearest
+from serving.tuning.strict_fields import FieldInvalid, Fields, nearest, parse_yaml
 
 __all__ = [
     "Arrival",
@@ -40,6 +38,11 @@ __all__ = [
 
 MOST_REQUESTS = 1_000_000
 """A sample of a request of a few hundred tokens takes some 10 kB of memory."""
+
+
+_MOST_SIGMA = 10.0
+"""Beyond it, no length of a sample is between 1 token and any `most`."""
+_ALL = "all"
 
 
 class ShapeInvalid(ValueError):
@@ -114,10 +117,10 @@ def read_shape(source: str) -> ShapeSource:
         known = f"nor one of {', '.join(BUILT_IN)}{nearest(source, BUILT_IN)}"
         raise ShapeInvalid(source, f"is neither a file (.yaml, .json, .jsonl) {known}")
     try:
-        loaded = yaml.safe_load(path.read_text())
+        loaded = parse_yaml(path.read_text())
     except OSError as exc:
         raise ShapeInvalid(str(path), str(exc.strerror or exc)) from exc
-    except (UnicodeError, yaml.YAMLError) as exc:
+    except (UnicodeError, FieldInvalid) as exc:
         raise ShapeInvalid(str(path), str(exc)) from exc
     if not isinstance(loaded, dict):
         raise ShapeInvalid(str(path), "is not a mapping of fields to values")
@@ -245,8 +248,11 @@ def _class(values: Any, path: str) -> RequestClass:
         raise FieldInvalid(
             fields.path_of("weight"), "and `every` exclude each other: leave one out"
         )
+    kind = fields.text("kind")
+    if kind == _ALL:
+        raise FieldInvalid(fields.path_of("kind"), "'all' is the name of all classes together")
     return RequestClass(
-        kind=fields.text("kind"),
+        kind=kind,
         prompt=_length(fields.value("prompt"), fields.path_of("prompt")),
         output=_length(fields.value("output"), fields.path_of("output")),
         weight=fields.number("weight", 1.0, above=0),
@@ -271,7 +277,8 @@ def _length(value: Any, path: str) -> Length:
         return Between(low, fields.whole("to", least=low))
     fields = Fields(value, known=("median", "sigma", "most"), path=path)
     median = fields.number("median", least=1)
-    return Lognormal(median, fields.number("sigma", least=0), fields.whole("most"))
+    sigma = fields.number("sigma", least=0, most=_MOST_SIGMA)
+    return Lognormal(median, sigma, fields.whole("most"))
 
 
 def _adapters(values: Any) -> AdapterMix:

@@ -12,11 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from serving.tuning.goals import METRICS, THROUGHPUT, Values, is_higher_better, loss
 from serving.tuning.load_shape import Shape
-from serving.tuning.strict_fields import FieldInvalid, Fields
+from serving.tuning.strict_fields import FieldInvalid, Fields, parse_yaml
 
 ALL = "all"
 """The name of the class that is every request."""
@@ -158,8 +156,8 @@ def read_slos(path: Path) -> Slos:
         SloInvalid: the file cannot be read, or what it says cannot be meant.
     """
     try:
-        loaded = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeError, yaml.YAMLError) as exc:
+        loaded = parse_yaml(path.read_text())
+    except (OSError, UnicodeError, FieldInvalid) as exc:
         raise SloInvalid(str(path), str(exc)) from exc
     return parse_slos(loaded)
 

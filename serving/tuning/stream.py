@@ -11,6 +11,9 @@ import msgspec
 
 _Decode = msgspec.json.Decoder(dict[str, Any]).decode
 
+_GIVEN_UP = ("abort", "error")
+"""Reasons of vLLM 0.32 (v1/engine, FinishReason) that end an answer before its last token."""
+
 
 class StreamReader:
     """Takes a stream's bytes as they come, in pieces of any cut."""
@@ -50,15 +53,28 @@ class StreamReader:
             return
         if event.get("error"):
             self._error = f"error in the stream: {event['error']}"[:300]
-        for choice in event.get("choices") or ():
-            if choice.get("finish_reason") is not None:
-                self._is_finished = True
-            if self._has_tokens(choice):
-                self.token_at.append(at)
-        usage = event.get("usage")
+        choices, usage = event.get("choices") or (), event.get("usage") or {}
+        if not isinstance(usage, dict) or not _are_objects(choices):
+            self._error = f"not an event of this API: {data[:100]!r}"
+            return
+        for choice in choices:
+            self._read_choice(choice, at)
         if usage:
             self.n_prompt = usage.get("prompt_tokens")
             self.n_output = usage.get("completion_tokens")
+
+    def _read_choice(self, choice: dict[str, Any], at: float) -> None:
+        reason = choice.get("finish_reason")
+        if reason in _GIVEN_UP:
+            self._error = f"the engine ended the answer: {reason}"
+        self._is_finished = self._is_finished or reason is not None
+        if self._has_tokens(choice):
+            self.token_at.append(at)
+
+
+def _are_objects(choices: Any) -> bool:
+    is_list = isinstance(choices, list | tuple)
+    return is_list and all(isinstance(choice, dict) for choice in choices)
 
 
 def _completion_has_tokens(choice: dict[str, Any]) -> bool:

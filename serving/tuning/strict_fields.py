@@ -1,4 +1,5 @@
-"""Reads a mapping of a YAML file field by field; the unknown, missing or impossible is an error.
+"""Reads a mapping of a YAML file field by field; what is unknown, missing, impossible or said twice
+is an error.
 
 Pure. Each error names the field by its path (`classes[1].prompt.median`) and what would be right.
 """
@@ -10,6 +11,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
+
 
 class FieldInvalid(ValueError):
     """A field that cannot be used; `field` and `problem` say where and why."""
@@ -17,6 +20,30 @@ class FieldInvalid(ValueError):
     def __init__(self, field: str, problem: str) -> None:
         self.field, self.problem = field, problem
         super().__init__(f"{field}: {problem}" if field else problem)
+
+
+def parse_yaml(text: str) -> Any:
+    """The document of a YAML or JSON file.
+
+    Raises:
+        FieldInvalid: it is none, or a mapping says a name twice, of which YAML drops the first.
+    """
+    try:
+        return yaml.load(text, Loader=_OnceLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError) as exc:  # ValueError: a date that there is not.
+        raise FieldInvalid("", str(exc)) from exc
+
+
+class _OnceLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise FieldInvalid("", f"line {line}: {key.value!r} is there twice")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 class Fields:

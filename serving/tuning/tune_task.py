@@ -75,10 +75,13 @@ def prepare(task: Task, *, is_cpu: bool) -> Prepared:
     """The plan of a task.
 
     Raises:
-        GoalInvalid: a class that the load does not have, or a figure that is not measured.
+        GoalInvalid: a class that the load does not have, a figure that is not measured, an empty
+            round, or a request that no engine of this profile takes.
         ProfileInvalid: the start has a memory share that is no number.
     """
     shapes = [task.draw(n) for n in range(max(task.rules.max_rounds, task.rules.start_rounds))]
+    if not all(shape.arrivals for shape in shapes):
+        raise GoalInvalid("a round of the load has no request: let it last longer")
     kinds = {kind for shape in shapes for kind in shape.kinds}
     if task.goals.kind is not None and task.goals.kind not in kinds:
         known = ", ".join(sorted(kinds))
@@ -87,6 +90,7 @@ def prepare(task: Task, *, is_cpu: bool) -> Prepared:
     if CAPACITY in metrics and not task.has_capacity:
         raise GoalInvalid("capacity is asked for and not measured: leave out --no-capacity")
     load = _widest([load_of(shape) for shape in shapes])
+    _check_length(task.profile, load)
     start = Setting.of(task.profile)
     space = task.space or default_space(task.profile, is_cpu=is_cpu, load=load)
     candidates, left_out = choose_candidates(space.settings(start), start, task.profile, load)
@@ -102,6 +106,15 @@ def prepare(task: Task, *, is_cpu: bool) -> Prepared:
         assumed_budget=_CPU_BUDGET if is_cpu else _GPU_BUDGET,
     )
     return Prepared(plan, left_out, load, shapes[0], _assumed(task, shapes[0], is_cpu=is_cpu))
+
+
+def _check_length(profile: EngineProfile, load: Load) -> None:
+    longest = profile.max_model_len
+    if longest is not None and load.longest_request > longest:
+        raise GoalInvalid(
+            f"the load's longest request has {load.longest_request} tokens, and the profile's "
+            f"max_model_len is {longest}: raise it, or take a load without such requests"
+        )
 
 
 def _widest(loads: list[Load]) -> Load:
@@ -142,7 +155,11 @@ def subject_of(
 def shape_digest(task: Task) -> str:
     """Of the requests of the first two rounds: what differs there differs everywhere."""
     rows = [
-        [[a.at, a.n_prompt, a.n_output, a.adapter, a.kind] for a in task.draw(number).arrivals]
+        [
+            # Shared beginnings only where there are some: what has none keeps its digest.
+            [a.at, a.n_prompt, a.n_output, a.adapter, a.kind, *([a.n_shared] if a.n_shared else [])]
+            for a in task.draw(number).arrivals
+        ]
         for number in range(2)
     ]
     return "sha256:" + hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]

@@ -32,6 +32,14 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NoisyEngines:
     write_base_folder(tmp_path / "model")
     fields = {"model": str(tmp_path / "model"), **START}
     (tmp_path / "start.yaml").write_text(yaml.safe_dump(fields))
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump({**fields, "max_model_len": 100}))
+    (tmp_path / "window.yaml").write_text("recorded: {files: [trace.jsonl]}")
+    event = {"at": 1.0, "adapter": "a/b@1", "request": 0, "is_gate": False}
+    lines = [
+        {**event, "position": 0, "kind": "admitted", "prompt_tokens": 0, "completion_tokens": 0},
+        {**event, "position": 1, "kind": "finished", "prompt_tokens": 5, "completion_tokens": 5},
+    ]
+    (tmp_path / "trace.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     made = NoisyEngines(seed=3)
     monkeypatch.setattr(tune_run, "EngineRounds", lambda *_arguments: made)
     return made
@@ -130,6 +138,10 @@ def test_a_start_that_does_not_run_is_refused_with_the_reason(
         (("--shape", "square"), "square"),
         (("--goal", "capacity", "--no-capacity"), "capacity"),
         (("--model", "no/such/base"), "no/such/base"),
+        (("--seed", "-1"), "--seed"),
+        (("--requests", "2000000"), "1,000,000"),
+        (("--shape", "window.yaml"), "leave out --rate"),
+        (("--profile", "short.yaml"), "max_model_len is 100"),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error_that_names_it(
@@ -143,3 +155,34 @@ def test_what_cannot_be_meant_is_a_usage_error_that_names_it(
     assert code == 2
     assert told in capsys.readouterr().err
     assert engines.n_started == 0
+
+
+def test_a_shape_that_leaves_a_round_empty_is_refused_before_anything_starts(
+    engines: NoisyEngines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sparse = {
+        "arrivals": {"process": "poisson", "rate": 0.5},
+        "classes": [{"kind": "any", "prompt": 5, "output": 5}],
+        "seconds": 2,
+    }
+    Path("sparse.yaml").write_text(yaml.safe_dump(sparse))
+
+    code = tune("--profile", "start.yaml", "--shape", "sparse.yaml", "--work", "work")
+
+    assert code == 2
+    assert "has no request" in capsys.readouterr().err
+    assert engines.n_started == 0
+
+
+def test_where_the_start_leaves_requests_unanswered_nothing_is_recommended(
+    engines: NoisyEngines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = engines.values
+    monkeypatch.setattr(
+        engines, "values", lambda setting, number: {**values(setting, number), "n_failed": 1.0}
+    )
+
+    code = tune(*SEARCH)
+
+    assert code == 1
+    assert "answers every request" in capsys.readouterr().out

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from serving.engine.profile import EngineProfile
 from serving.tuning.engine_rounds import EngineRounds, log_name
+from serving.tuning.generator import Model, Target
+from serving.tuning.rig import LOG
 from serving.tuning.shapes import Shape, parse_shape
 from serving.tuning.space import Setting
 from serving.tuning.tuner import SettingFailed
@@ -53,6 +58,33 @@ def test_a_round_is_measured_on_a_started_engine_of_the_setting(rounds: EngineRo
     assert values["gap_p99"] >= 0
     assert not math.isnan(values["capacity"])
     assert {"warm-up", "offered load", "all at once"} <= set(stages)
+
+
+def test_an_engine_that_answers_nothing_leaves_its_log(
+    rounds: EngineRounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = rounds.folder / "engine" / LOG
+    log.parent.mkdir(parents=True)
+    log.write_text("the worker died")
+    silent = Target("http://127.0.0.1:9", (Model("a"), Model("b")))
+    ranks: list[int] = []
+
+    @contextmanager
+    def running(_profile: EngineProfile, *, rank: int, **_: object) -> Iterator[Target]:
+        ranks.append(rank)
+        yield silent
+
+    monkeypatch.setattr("serving.tuning.engine_rounds.running_engine", running)
+
+    with (
+        pytest.raises(SettingFailed, match="nothing of round 0"),
+        replace(rounds, rank=64).warm_engine(Setting(), lambda *_: None) as warm,
+    ):
+        warm.measure(0, lambda *_: None)
+
+    assert (rounds.folder / log_name(Setting())).read_text() == "the worker died"
+    # No rank that the profile has no place for.
+    assert ranks == [rounds.profile.max_rank]
 
 
 def test_an_engine_that_ends_at_its_start_is_a_failed_setting(

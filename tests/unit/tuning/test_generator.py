@@ -167,7 +167,7 @@ async def test_a_shape_of_more_adapters_than_models_is_refused(server: OpenAiSer
     "choices",
     [
         {"models": ()}, {"api": "chat"}, {"vocabulary": 1}, {"url": "127.0.0.1:80"},
-        {"url": "http://"}, {"url": "http://host:port"}, {"url": "http://[::1"},
+        {"url": "http://"}, {"url": "http://host:port"}, {"url": "http://host/a b"}, {"url": "http://[::1"},
         {"models": (Model("m", "a\nb"),)},
     ],
     ids=str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,34 @@ def test_a_file_that_is_no_record_is_refused_with_its_line(tmp_path: Path, text:
 
     with pytest.raises(JournalBroken, match=":1:"), open_journal(tmp_path, SUBJECT):
         pass
+
+
+@pytest.mark.parametrize(
+    "event", ['{"event": "lunch", "seconds": 1}', '{"event": "round"}', '{"event": "start"}']
+)
+def test_an_event_that_nobody_writes_is_refused_with_its_line(tmp_path: Path, event: str) -> None:
+    with open_journal(tmp_path, SUBJECT):
+        pass
+    with (tmp_path / FILE).open("a") as file:
+        file.write(event + "\n")
+
+    with pytest.raises(JournalBroken, match=":2:"), open_journal(tmp_path, SUBJECT):
+        pass
+
+
+def test_what_a_full_disk_took_half_of_leaves_no_torn_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    with open_journal(tmp_path, SUBJECT) as journal:
+        journal.append(one_round(0, gap_p99=1.0))
+        monkeypatch.setattr(os, "write", lambda where, text: write(where, text[:10]))
+        with pytest.raises(OSError, match="No space"):
+            journal.append(one_round(1, gap_p99=2.0))
+        monkeypatch.undo()
+        journal.append(one_round(1, gap_p99=3.0))
+
+    assert [event["values"]["gap_p99"] for event in read_events(tmp_path)] == [1.0, 3.0]
 
 
 def test_where_there_is_no_record_nothing_was_done(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.engine.profile import EngineProfile
 from serving.tuning.arrival_processes import Bursts, Diurnal, Poisson, Process, Uniform
+from serving.tuning.goals import Goals
 from serving.tuning.lengths import Between, Fixed, Length, Lognormal
 from serving.tuning.load_shape import AdapterMix, RequestClass, ShapeSpec
 from serving.tuning.shapes import BUILT_IN
+from serving.tuning.tune_task import Task, shape_digest
 
 SHORT = RequestClass("short", Fixed(20), Fixed(24))
 RATES = st.floats(0.1, 100)
@@ -210,3 +213,16 @@ def test_the_long_prefill_mix_has_a_long_prompt_in_each_ten() -> None:
 
     sizes = Counter((one.kind, one.n_prompt, one.n_output) for one in shape.arrivals)
     assert sizes == {("short", 20, 24): 54, ("long", 1500, 24): 6}
+
+
+def test_a_round_is_another_one_where_its_prompts_share_another_beginning() -> None:
+    spec = BUILT_IN["poisson"]
+    (request,) = spec.classes
+    shared = dataclasses.replace(spec, classes=(dataclasses.replace(request, shared_prefix=8),))
+
+    digests = [
+        shape_digest(Task(EngineProfile(model="m"), one.draw, Goals("gap_p99")))
+        for one in (spec, spec, shared)
+    ]
+
+    assert digests[0] == digests[1] != digests[2]

@@ -80,6 +80,8 @@ def test_processes_have_fields_of_their_own() -> None:
         (request(prompt=True), "classes[0].prompt: True is not a whole number"),
         (request(prompt={"from": 9, "to": 8}), "classes[0].prompt.to: 8 is less than 9"),
         (request(output={"median": 5, "sigma": 1}), "classes[0].output.most: is missing"),
+        (request(output={"median": 5, "sigma": 99, "most": 9}), "output.sigma: 99 is more than"),
+        (request(kind="all"), "classes[0].kind: 'all' is the name of all classes together"),
         (request(every=10), "classes: all have `every`"),
         (request(every=10, weight=2), "classes[0].weight: and `every` exclude each other"),
         (request(weight=float("nan")), "classes[0].weight: nan is not a number"),
@@ -131,7 +133,9 @@ def test_a_name_that_is_nearly_one_is_answered_with_it() -> None:
         read_shape("long-prefil")
 
 
-@pytest.mark.parametrize("content", ["", "- a list", "a: [", "\x00"])
+@pytest.mark.parametrize(
+    "content", ["", "- a list", "a: [", "\x00", "name: a\nname: b", "name: 2026-13-45"]
+)
 def test_a_file_that_is_no_mapping_is_an_error_with_its_path(tmp_path: Path, content: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(content)

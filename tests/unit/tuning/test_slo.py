@@ -75,6 +75,17 @@ def test_a_file_that_cannot_be_meant_is_refused_with_the_field_and_the_fix(
     assert refused.value.field == field
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["limits:\n  short: {gap_p99: 9}\n  short: {ttft_p99: 9}\n", "limits: {a: 2026-13-45}\n"],
+)
+def test_a_file_that_says_a_thing_twice_or_is_no_yaml_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "goals.yaml").write_text(text)
+
+    with pytest.raises(SloInvalid, match=r"goals\.yaml"):
+        read_slos(tmp_path / "goals.yaml")
+
+
 def test_without_a_current_one_the_goals_are_those_of_a_person_who_waits() -> None:
     assert {slo.text for slo in default_goals(WINDOW, has_current=False)} == {
         "p99 TTFT of short requests at most 2000 ms",

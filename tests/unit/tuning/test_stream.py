@@ -98,6 +98,18 @@ def test_an_error_within_the_stream_is_the_answers(content: bytes, said: str) ->
     assert said in str(read(content + ANSWER).problem)
 
 
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_an_answer_that_the_engine_gave_up_is_no_answer(reason: str) -> None:
+    reader = read(event(piece("a")) + event(piece("", reason)) + event(USAGE) + DONE)
+
+    assert reader.problem == f"the engine ended the answer: {reason}"
+
+
+@pytest.mark.parametrize("odd", [{"choices": [1]}, {"choices": 3}, {"usage": "many"}])
+def test_an_event_of_another_form_is_the_answers_error(odd: dict[str, Any]) -> None:
+    assert "not an event" in str(read(event(odd) + ANSWER).problem)
+
+
 @given(st.binary(max_size=80))
 def test_no_bytes_break_the_reader(content: bytes) -> None:
     reader = read(b"data: " + content + b"\n\n")
