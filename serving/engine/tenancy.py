@@ -39,6 +39,8 @@ _STRIPPED = (
     b"x-amzn-",
 )
 """Prefixes of headers that vLLM would act on or log (ours has read the key already)."""
+_PREFIX_BYTES = max(map(len, _STRIPPED))
+"""What is looked at of a header's name, and remembered: a client may send one of megabytes."""
 _HEADER_NAMES = 1024
 """Whose names are remembered; arbitrary. Clients choose them, so there is no end of them."""
 _PRIORITY = b"x-vllm-priority"
@@ -178,7 +180,9 @@ class TenancyMiddleware:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, grant: KeyGrant) -> None:
         request = RequestScope(grant)
-        scope["headers"] = [pair for pair in scope["headers"] if not _is_stripped(pair[0])]
+        scope["headers"] = [
+            pair for pair in scope["headers"] if not _is_stripped(pair[0][:_PREFIX_BYTES])
+        ]
         if request.is_gate:
             self._slow_down(scope, request)
         guard = _Guard(request, send, must_be_admitted=scope["path"] != _LISTED)

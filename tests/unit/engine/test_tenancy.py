@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from typing import Any, cast
 
 from hypothesis import given
@@ -110,3 +111,13 @@ def test_more_header_names_than_are_remembered_are_stripped_all_the_same() -> No
     )
 
     assert (status, seen) == (400, [(b"accept", b"*/*")])
+
+
+def test_nothing_of_a_long_header_name_is_kept_after_its_request() -> None:
+    tracemalloc.start()
+    for number in range(4):
+        _ask([(b"%d" % number * 1_000_000, b""), (b"authorization", KNOWN)], "/v1/completions")
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert kept < 1_000_000
