@@ -217,14 +217,18 @@ def _open_engine(url: str) -> AsyncEngine:
 
 
 def _to_json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, as a model may answer: an escape can say it, UTF-8 cannot.
+        return json.dumps(msgspec.to_builtins(value))
 
 
 def _from_json(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
-        # Python's own writer made NaN of an undefined number, which is no JSON; SQLite kept it.
+        # What Python's own writer alone makes: NaN of an undefined number, half a surrogate pair.
         return json.loads(text)
 
 

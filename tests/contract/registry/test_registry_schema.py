@@ -57,6 +57,20 @@ async def test_what_is_written_is_there_after_opening_again(
     await again.close()
 
 
+async def test_half_of_a_character_in_a_model_s_answer_is_kept_as_it_is(
+    repository: Repository,
+) -> None:
+    evidence = {"\ud800": "\udc00 and no more"}
+
+    async def work(unit: Unit) -> None:
+        unit.audit("shown", "acme/support@1", actor="controller", evidence=evidence)
+
+    await repository.sessions.write(work)
+
+    page = await repository.audit.latest(subject="acme/support@1")
+    assert [row.evidence for row in page] == [evidence]
+
+
 async def test_sqlite_keeps_what_it_acknowledges(repository: Repository) -> None:
     if repository.sessions.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL is durable by its own settings")
