@@ -199,6 +199,7 @@ class Fleet:
             for row in (await session.execute(rows)).scalars() if unread else ():
                 known[row.id, row.report_token] = self._observe(row)
         self._observed = known
+        self._reports.forget_all_but({row[0] for row in found})
         return [
             replace(known[row[0], row[1]], leaving_since=row[2])
             if row[2]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import cast
 
@@ -64,6 +65,11 @@ class ReportWriter:
         """The report with that token, where this process has written it; None: read the row."""
         found = self._latest.get(engine_id)
         return found[1] if found is not None and found[0] == token else None
+
+    def forget_all_but(self, engine_ids: AbstractSet[str]) -> None:
+        """Keep no report of an engine that is gone: each pod has a name of its own, for ever."""
+        for engine_id in self._latest.keys() - engine_ids:
+            del self._latest[engine_id]
 
     async def write(self, report: EngineReport, *, history_seconds: float) -> Recorded:
         """Keep a report, together with others that are waiting; returns once it is committed.

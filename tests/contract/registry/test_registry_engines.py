@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from serving.abridged_report import abridge
-from serving.contract import VersionReport, VersionState
+from serving.contract import EngineReport, VersionReport, VersionState
 from serving.controller.errors import LimitExceeded
 from serving.controller.lifecycle import State
 from serving.controller.registry.repository import Repository
@@ -94,6 +95,20 @@ async def test_the_last_of_two_reports_of_one_engine_in_one_write_counts(
     other = Repository(repository.sessions.url, sessions=repository.sessions)
     for fleet in (repository.fleet, other.fleet):
         assert [engine.report.max_rank for engine in await fleet.engines()] == [16, 16]
+
+
+async def test_nothing_is_kept_of_an_engine_that_is_gone(repository: Repository) -> None:
+    for name in ("pod-1", "pod-2", "pod-3"):
+        await repository.fleet.record_report(a_report(name))
+    other = Repository(repository.sessions.url, sessions=repository.sessions)
+    await other.fleet.forget_engine("pod-1", actor="controller")
+    await other.fleet.forget_engine("pod-2", actor="controller")
+
+    (left,) = await repository.fleet.engines()
+
+    kept = {item.engine_id for item in gc.get_objects() if type(item) is EngineReport}
+    assert left.report.engine_id == "pod-3"
+    assert kept & {"pod-1", "pod-2", "pod-3"} == {"pod-3"}
 
 
 async def test_only_what_steps_go_by_is_news(repository: Repository) -> None:
