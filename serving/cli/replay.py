@@ -74,8 +74,8 @@ def replay(
         },
     )  # fmt: skip
     target = _target(engine_url, adapter or [])
-    for one in (candidate, theirs):
-        _check_length(one, shape)
+    _check_length(CANDIDATE, candidate, shape)
+    _check_length(CURRENT, theirs, shape)
     planned = Replay(
         shape=shape,
         candidate=Side(CANDIDATE, candidate, target),
@@ -146,12 +146,12 @@ def _read_profile(file: Path | None) -> EngineProfile | None:
         raise UsageError_(str(exc), fix="All fields: docs/settings.md.") from exc
 
 
-def _check_length(profile: EngineProfile | None, shape: Shape) -> None:
+def _check_length(side: str, profile: EngineProfile | None, shape: Shape) -> None:
     if profile is None or profile.max_model_len is None or shape.longest <= profile.max_model_len:
         return
     raise Refused(
-        f"The window's longest request has {shape.longest} tokens, and the profile's max_model_len "
-        f"is {profile.max_model_len}: it would be refused.",
+        f"The window's longest request has {shape.longest} tokens, and the {side} "
+        f"profile's max_model_len is {profile.max_model_len}: it would be refused.",
         fix="Raise max_model_len, or replay a window without such requests.",
     )
 

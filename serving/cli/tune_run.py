@@ -120,14 +120,15 @@ class TuneRun:
 
     def _show_plan(self) -> None:
         plan, assumed = self.prepared.plan, self.prepared.assumed
-        state = state_of(read_events(self.work), assumed)
+        state = state_of(read_events(self.work, lambda: self._subject()[0]), assumed)
         told = forecast(plan, state.costs)
         if self.as_json:
             views.print_json(plan_json(plan, self.prepared.left_out, told, state))
         else:
             tune_view.print_plan(self.prepared, told, state, notes=self.notes)
 
-    def _search(self) -> None:
+    def _subject(self) -> tuple[dict[str, Any], str]:
+        """(what makes rounds comparable, the base in words)."""
         try:
             card = read_base_model(find_base_folder(self.task.profile.model))
         except BaseModelError as exc:
@@ -136,6 +137,10 @@ class TuneRun:
         subject = subject_of(
             self.task, self.prepared, base=base, machine=self.machine, versions=self.versions
         )
+        return subject, base
+
+    def _search(self) -> None:
+        subject, base = self._subject()
         plan, assumed = self.prepared.plan, self.prepared.assumed
         with open_journal(self.work, subject) as journal, tune_view.progress_line() as line:
             rig = EngineRounds(

@@ -12,7 +12,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,17 +117,24 @@ def open_journal(folder: Path, subject: Mapping[str, Any]) -> Iterator[Journal]:
         os.close(descriptor)
 
 
-def read_events(folder: Path) -> list[dict[str, Any]]:
+def read_events(
+    folder: Path, subject: Callable[[], Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """The events of a record that nobody needs to hold; none without a record.
 
     Raises:
         JournalBroken: it is none.
+        JournalOfOther: it is not of the subject, where one is given.
     """
     path = folder / FILE
     if not path.exists():
         return []
     whole = path.read_bytes()
-    return _parse(path, whole[: whole.rfind(b"\n") + 1])[1:]
+    journal = Journal(path, _parse(path, whole[: whole.rfind(b"\n") + 1]))
+    if journal.events and subject is not None:
+        _match(journal, subject())
+        return journal.events
+    return journal.events[1:]
 
 
 def _match(journal: Journal, subject: Mapping[str, Any]) -> None:

@@ -7,10 +7,15 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
+PID_FILE = "engine.pid"
+"""Within an engine's folder; its guard writes it."""
+_EARLIER_SECONDS = 60.0
+_POLL_SECONDS = 0.25
 
 
 def group_members(leader: int, *, proc: Path = _PROC) -> Iterator[int]:
@@ -35,6 +40,30 @@ def resident_bytes(leader: int, *, proc: Path = _PROC) -> int:
             found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
             total += 1024 * int(found[1]) if found else 0
     return total
+
+
+def wait_for_earlier(engine_dir: Path, tell: Callable[[str, float], None]) -> None:
+    """Wait until an engine of this folder is gone whose rig was killed; its guard ends it.
+
+    It holds a card's memory and the folder until then. After `_EARLIER_SECONDS` we go on anyway.
+    """
+    try:
+        pid = int((engine_dir / PID_FILE).read_text())
+    except (OSError, ValueError):
+        return
+    started = time.monotonic()
+    while runs_for(engine_dir, pid) and (waited := time.monotonic() - started) < _EARLIER_SECONDS:
+        tell("an earlier engine is ending", waited)
+        time.sleep(_POLL_SECONDS)
+
+
+def runs_for(engine_dir: Path, pid: int, *, proc: Path = _PROC) -> bool:
+    """Whether that process is an engine of this folder, and not one that has got its number."""
+    try:
+        environment = (proc / str(pid) / "environ").read_bytes()
+    except OSError:
+        return False
+    return f"LORAPLANE_ENGINE_DIR={engine_dir}".encode() in environment.split(b"\0")
 
 
 def end_group(process: subprocess.Popen[bytes], *, seconds: float) -> None:

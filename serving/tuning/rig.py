@@ -31,8 +31,8 @@ from serving.engine.launch import prepare_launch
 from serving.engine.profile import EngineProfile, ProfileInvalid
 from serving.settings import EngineSettings
 from serving.tuning.generator import Model, Target
-from serving.tuning.process_group import end_group, resident_bytes
-from serving.tuning.rig_files import ADAPTER, RigFiles, write_rig_files
+from serving.tuning.process_group import PID_FILE, end_group, resident_bytes, wait_for_earlier
+from serving.tuning.rig_files import ADAPTER, RigFiles, engine_dir_of, write_rig_files
 
 READY_SECONDS = 900.0
 """A cold 70B base from a network disk takes minutes."""
@@ -160,6 +160,7 @@ def started_engine(
     say = on_stage or _silent
     folder = folder.absolute()
     card = read_base_model(find_base_folder(profile.model))
+    wait_for_earlier(engine_dir_of(folder), say)
     started = time.monotonic()
     files = write_rig_files(
         folder, profile, card, n_adapters=n_adapters, rank=rank, fleet=FLEET,
@@ -202,7 +203,7 @@ def _process(
     # Settings of the place where the rig runs are another engine's.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("LORAPLANE_")}
     launch = prepare_launch(settings, inherited)
-    guard = [sys.executable, "-m", _GUARD, str(files.engine_dir / "engine.pid"), "--"]
+    guard = [sys.executable, "-m", _GUARD, str(files.engine_dir / PID_FILE), "--"]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [*guard, *launch.command],

@@ -50,6 +50,11 @@ def tenant_name(index: int) -> str:
     return f"tenant-{index:04d}"
 
 
+def engine_dir_of(folder: Path) -> Path:
+    """Where an engine keeps what is its own, within the rig's folder."""
+    return folder / "engine"
+
+
 def write_rig_files(
     folder: Path,
     profile: EngineProfile,
@@ -71,7 +76,7 @@ def write_rig_files(
         BaseModelError: the base has none of the profile's target modules.
         OSError: the folder cannot be written.
     """
-    store, engine_dir = folder / "store", folder / "engine"
+    store, engine_dir = folder / "store", engine_dir_of(folder)
     engine_dir.mkdir(parents=True, exist_ok=True)
     secret = secrets.token_urlsafe(32)
     keys = tuple(f"lp_{secrets.token_urlsafe(32)}" for _ in range(max(1, n_adapters)))

@@ -104,10 +104,11 @@ def test_a_record_of_another_load_is_not_gone_on_with(
 ) -> None:
     tune(*SEARCH)
 
-    code = tune(*SEARCH, "--seed", "7")
+    for more in ((), ("--dry-run",)):
+        code = tune(*SEARCH, "--seed", "7", *more)
 
-    assert code == 2
-    assert "seed was 0, is 7" in " ".join(capsys.readouterr().err.split())
+        assert code == 2
+        assert "seed was 0, is 7" in " ".join(capsys.readouterr().err.split())
 
 
 def test_where_no_setting_keeps_the_bounds_the_exit_code_is_one(engines: NoisyEngines) -> None:

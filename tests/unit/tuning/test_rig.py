@@ -15,7 +15,7 @@ import pytest
 from adapters.manifest import manifest_of_folder
 from serving.contract import decode_snapshot, hash_key
 from serving.engine.profile import EngineProfile, ProfileInvalid
-from serving.tuning.process_group import group_members
+from serving.tuning.process_group import PID_FILE, group_members, runs_for, wait_for_earlier
 from serving.tuning.rig import EngineFailed, explain_log, started_engine
 from tests.builders.base_folders import write_base_folder
 from tests.builders.stand_in_vllm import write_stand_in
@@ -43,6 +43,7 @@ def test_an_engine_runs_with_its_adapters_for_as_long_as_the_block(
     ) as engine:
         seen = httpx.get(f"{engine.target.url}/seen", trust_env=False).json()
         members = list(group_members(engine.pid))
+        is_known = runs_for(engine.engine_dir, int((engine.engine_dir / PID_FILE).read_text()))
         resident_bytes = engine.resident_bytes
         counts = engine.counts()
 
@@ -57,6 +58,7 @@ def test_an_engine_runs_with_its_adapters_for_as_long_as_the_block(
     assert len(members) >= 3  # The guard, the server, and the server's child.
     assert resident_bytes > 1024**2
     assert counts["loads_disk"] == 0
+    assert is_known
     assert list(group_members(engine.pid)) == []
 
 
@@ -183,3 +185,26 @@ def pids_that_mention(folder: Path) -> list[int]:
         if str(folder).encode() in words and int(entry.name) != os.getpid():
             found.append(int(entry.name))
     return found
+
+
+def test_an_engine_of_an_earlier_rig_is_waited_for(tmp_path: Path) -> None:
+    # Killed, a rig leaves its engine to the guard, which ends it a little later.
+    told: list[str] = []
+    engine_dir = tmp_path / "engine"
+    engine_dir.mkdir()
+    mine = {**os.environ, "LORAPLANE_ENGINE_DIR": str(engine_dir)}
+    with subprocess.Popen(["sleep", "0.2"], env=mine) as ending:
+        (engine_dir / "engine.pid").write_text(f"{ending.pid}\n")
+
+        wait_for_earlier(engine_dir, lambda stage, _seconds: told.append(stage))
+
+        assert not runs_for(engine_dir, ending.pid)
+    assert set(told) == {"an earlier engine is ending"}
+
+
+def test_a_process_that_has_got_the_number_of_an_earlier_engine_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "engine.pid").write_text(f"{os.getpid()}\n")
+
+    wait_for_earlier(tmp_path, lambda *_: pytest.fail("waits"))
