@@ -79,7 +79,7 @@ class Conclusion:
 
 
 def conclude(plan: Plan, state: State) -> Conclusion:
-    """The best measured setting that keeps the bounds, if it beats the start beyond chance.
+    """The best measured setting that keeps the bounds, of those that beat the start beyond chance.
 
     Several settings were tried, and the best of several looks good by chance: the confidence of
     each comparison with the start is corrected for how many there were (Bonferroni).
@@ -111,13 +111,24 @@ def _choose(
         return plan.start, False, reason
     if best == plan.start:
         return plan.start, False, "no setting that keeps the bounds has a better goal"
-    interval = evidence.goal_interval(best, plan.start, confidence=confidence)
-    ratio = math.exp(evidence.goal_estimate(best))
-    if interval is not None and interval.high < 0:
-        return best, True, f"{plan.goals.metric} is {_times(plan, ratio)} the start's"
+    proven: Setting | None = best
+    if starts_well:
+        # One that looks better still, by a wide interval, is no reason to take neither.
+        compared = [s for s in evidence.settings if s not in (plan.start, plan.reference)]
+        proven = evidence.best(
+            s for s in compared if _is_better(evidence, s, plan.start, confidence)
+        )
+    if proven is not None and _is_better(evidence, proven, plan.start, confidence):
+        ratio = math.exp(evidence.goal_estimate(proven))
+        return proven, True, f"{plan.goals.metric} is {_times(plan, ratio)} the start's"
     if not starts_well:
         return best, True, "it keeps the bounds and answers every request; the start does not"
     return plan.start, False, f"`{best.name}` looks better, but not beyond chance"
+
+
+def _is_better(evidence: Evidence, setting: Setting, other: Setting, confidence: float) -> bool:
+    interval = evidence.goal_interval(setting, other, confidence=confidence)
+    return interval is not None and interval.high < 0
 
 
 def _times(plan: Plan, ratio: float) -> str:

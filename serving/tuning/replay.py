@@ -221,5 +221,11 @@ def runs_of(found: Replayed) -> Runs:
         is_paired=found.replay.order.order is Order.INTERLEAVED,
         n_failed=sum(one.n_failed for one in mine),
         n_requests=sum(len(one.samples) for one in mine),
+        failed_ratio={kind: _failed_ratio(mine, kind) for kind in kinds},
         n_failed_current=sum(one.n_failed for one in found.results.get(CURRENT, ())),
     )
+
+
+def _failed_ratio(results: Sequence[LoadResult], kind: str | None) -> float:
+    samples = [s for one in results for s in one.samples if kind is None or s.kind == kind]
+    return sum(not sample.is_answered for sample in samples) / len(samples) if samples else 0.0

@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from adapters.parity.verdict import VerdictKind
 from serving.tuning.goals import METRICS, Values, loss
 from serving.tuning.intervals import student_quantile
-from serving.tuning.slo import Slo, Slos
+from serving.tuning.slo import MOST_FAILED_RATIO, Slo, Slos
 
 ALPHA = 0.05
 """Chance of a wrong PASS, and of a wrong FAIL, of a candidate that is just at its limits."""
@@ -47,6 +48,12 @@ class Runs:
     n_requests: int
     n_failed_current: int = 0
     """Requests that the current one did not answer; its figures are of the others."""
+    failed_ratio: Mapping[str | None, float] = field(default_factory=lambda: MappingProxyType({}))
+    """By class, the share of the candidate's requests that were not answered."""
+
+    def is_lost(self, slo: Slo) -> bool:
+        """Whether what is missing could be all that a p99 is about."""
+        return slo.metric.endswith("p99") and self.failed_ratio.get(slo.kind, 0) > MOST_FAILED_RATIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,8 @@ def _find(slo: Slo, runs: Runs, rules: Rules, *, n_goals: int) -> Finding:
     current = None if runs.current is None else runs.current.get(slo.kind, ())
     mean, error, degrees = _excess(slo, candidate, current, is_paired=runs.is_paired)
     figure = slo.figure_at(mean)
-    if degrees < 1 or (slo.is_relative and runs.n_failed_current):
+    is_flattered = slo.is_relative and runs.n_failed_current > 0
+    if degrees < 1 or is_flattered or runs.is_lost(slo):
         why = _undefined(slo, runs)
         return Finding(slo, VerdictKind.INCONCLUSIVE, figure, math.nan, math.nan, why)
     # Two-sided quantiles at twice the level are the one-sided ones.
@@ -187,6 +195,11 @@ def _undefined(slo: Slo, runs: Runs) -> str:
         return f"is open: {n} runs say nothing of how much runs differ: make at least two"
     if slo.is_relative and runs.current is None:
         return "is open: there is no current one to compare with: name it"
+    if runs.is_lost(slo):
+        return (
+            "is open: more than one in a hundred requests of it were not answered, and they may be "
+            "the slowest"
+        )
     if slo.is_relative and runs.n_failed_current:
         return (
             f"is open: {runs.n_failed_current} of the current one's requests were not answered, so "

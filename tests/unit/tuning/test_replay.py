@@ -179,6 +179,7 @@ def test_what_the_current_one_did_not_answer_is_counted() -> None:
     runs = runs_of(found)
 
     assert (runs.n_failed, runs.n_failed_current) == (0, 1)
+    assert runs.failed_ratio == {None: 0, "long": 0, "short": 0}
 
 
 def test_the_page_shows_both_distributions_and_lets_nothing_break_out() -> None:

@@ -143,6 +143,18 @@ def test_an_interval_that_no_number_holds_has_no_end() -> None:
     assert found.high == math.inf
 
 
+def test_a_p99_of_a_class_that_lost_more_than_a_hundredth_is_not_known() -> None:
+    runs = replace(runs_of([5.0, 5.1, 5.2], n_failed=1), failed_ratio={None: 0.02})
+    tolerant = Slos((Slo("gap_p99", 10_000), Slo("gap_p50", 10_000)), 0.005)
+    runs = replace(runs, n_requests=1000, candidate={None: [{"gap_p99": 5.0, "gap_p50": 5.0}] * 3})
+
+    judged = judge(tolerant, runs, Rules())
+
+    assert judged.verdict is OPEN
+    assert [one.verdict for one in judged.findings] == [OPEN, PASS]
+    assert "more than one in a hundred" in judged.reasons[0]
+
+
 def test_one_goal_that_fails_fails_all_and_one_that_is_open_leaves_all_open() -> None:
     runs = runs_of([100.0, 101.0, 102.0])
     keeps, fails, is_open = Slo("gap_p99", 200), Slo("gap_p99", 50, "short"), Slo("ttft_p99", 9)

@@ -10,6 +10,7 @@ import pytest
 
 from serving.tuning.conclusion import conclude
 from serving.tuning.journal import open_journal
+from serving.tuning.race import Round
 from serving.tuning.search import Costs, Measure, Plan, State, Stop, next_step
 from serving.tuning.tuner import Told, Tuner
 from tests.builders.searches import Clock, NoisyEngines, plan
@@ -156,3 +157,24 @@ def test_a_goal_that_the_load_does_not_define_ends_the_search_after_the_start(
     assert isinstance(step, Stop)
     assert "gap_p99" in step.reason
     assert not conclude(wanted, state).row.keeps_bounds
+
+
+def test_a_setting_that_is_surely_better_is_taken_where_the_best_one_is_not_sure(
+    wanted: Plan,
+) -> None:
+    sure, restless = wanted.candidates[:2]
+    gaps = {
+        wanted.start: (100.0, 104.0, 98.0, 101.0),
+        sure: (60.0, 61.0, 59.0, 60.5),
+        restless: (40.0, 75.0),
+    }
+    rounds = tuple(
+        Round(setting, number, {"gap_p99": gap, "throughput": 500.0, "capacity": 500.0})
+        for setting, values in gaps.items()
+        for number, gap in enumerate(values)
+    )
+
+    found = conclude(wanted, State(rounds))
+
+    assert (found.chosen, found.is_better) == (sure, True)
+    assert found.near == (restless,)
