@@ -43,6 +43,7 @@ def expand(report: EngineReport, held: HeldSnapshot) -> EngineReport:
         raise ValueError(f"the report is of {report.rest_proven_in!r}, not of {held.tag!r}")
     versions = held.proven_list
     if report.versions:
-        whole = held.proven | {item.name: item for item in report.versions}
-        versions = [whole[name] for name in sorted(whole)]
+        told = {item.name: item for item in report.versions}
+        rest = (item for item in versions if item.name not in told)
+        versions = sorted((*rest, *told.values()), key=lambda item: item.name)
     return msgspec.structs.replace(report, versions=versions, rest_proven_in="", format=FORMAT)

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -37,8 +37,19 @@ _encode = msgspec.json.Encoder().encode
 
 T = TypeVar("T")
 Key = tuple[str, ...]
-Indexed = dict[Key, tuple[Any, int]]
-"""Item and hash by the item's key."""
+
+
+class Indexed(NamedTuple):
+    """An item of a snapshot, with what is made of it once for all snapshots that share it."""
+
+    item: Any
+    hash: int
+    key: Key
+    proven: VersionReport | None
+    """Of a version: what an engine reports that has proven it, with nothing in flight."""
+
+
+Index = dict[Key, Indexed]
 
 
 class DeltaMismatch(ValueError):
@@ -94,38 +105,57 @@ class HeldSnapshot:
 
     snapshot: FleetSnapshot
     tag: str
-    parts: Mapping[str, Indexed]
+    parts: Mapping[str, Index]
 
     @classmethod
     def of(cls, snapshot: FleetSnapshot, known: HeldSnapshot | None = None) -> Self:
-        """Index a snapshot; items that `known` holds, too, are not hashed again."""
-        parts = {}
-        for name, key_of in _KEYS.items():
+        """Index a snapshot; what `known` holds, too, is neither hashed nor kept again."""
+        parts: dict[str, Index] = {}
+        lists: dict[str, list[Any]] = {}
+        for name in _KEYS:
             before = {} if known is None else known.parts[name]
-            part: Indexed = {}
-            for item in getattr(snapshot, name):
-                key = key_of(item)
-                found = before.get(key)
-                if found is None or (found[0] is not item and found[0] != item):
-                    found = (item, _hash(name, item))
-                part[key] = found
+            part = _index(name, getattr(snapshot, name), before)
+            if known is not None and part is before:
+                lists[name] = getattr(known.snapshot, name)
+            elif known is not None:
+                lists[name] = [found.item for found in part.values()]
             parts[name] = part
-        return cls(snapshot, _tag(snapshot, parts), parts)
+        shared = msgspec.structs.replace(snapshot, **lists)
+        return cls(shared, _tag(shared, parts), parts)
 
     @cached_property
     def proven(self) -> dict[str, VersionReport]:
         """By name: what an engine reports that has proven everything, with nothing in flight."""
-        return {
-            entry.name: VersionReport(
-                entry.name, entry.digest, VersionState.PROVEN, attempt=entry.attempt
-            )
-            for entry in self.snapshot.versions
-        }
+        return {report.name: report for report in self.proven_list}
 
     @cached_property
     def proven_list(self) -> list[VersionReport]:
         """The same, by name, as one list that many reports share."""
-        return [self.proven[name] for name in sorted(self.proven)]
+        found = (indexed.proven for indexed in self.parts["versions"].values())
+        return sorted((report for report in found if report is not None), key=_name)
+
+
+def _name(report: VersionReport) -> str:
+    return report.name
+
+
+def _index(part: str, items: list[Any], before: Index) -> Index:
+    """By key; `before` itself where nothing is different: it is kept many times over."""
+    index: Index = {}
+    key_of, is_same = _KEYS[part], len(items) == len(before)
+    for item in items:
+        found = before.get(key_of(item))
+        if found is None or (found.item is not item and found.item != item):
+            found, is_same = _indexed(part, item), False
+        index[found.key] = found
+    return before if is_same else index
+
+
+def _indexed(part: str, item: Any) -> Indexed:
+    proven = None
+    if part == "versions":
+        proven = VersionReport(item.name, item.digest, VersionState.PROVEN, attempt=item.attempt)
+    return Indexed(item, _hash(part, item), _KEYS[part](item), proven)
 
 
 def _hash(part: str, item: Any) -> int:
@@ -133,9 +163,9 @@ def _hash(part: str, item: Any) -> int:
     return int.from_bytes(found.digest())
 
 
-def _tag(snapshot: FleetSnapshot, parts: Mapping[str, Indexed]) -> str:
+def _tag(snapshot: FleetSnapshot, parts: Mapping[str, Index]) -> str:
     rest = (snapshot.fleet, snapshot.store_url, snapshot.cleared)
-    total = sum(found[1] for part in parts.values() for found in part.values())
+    total = sum(found.hash for part in parts.values() for found in part.values())
     whole = (total + _hash("rest", rest)) % 2**_BITS
     return f"{snapshot.revision}-{whole:032x}"
 
@@ -156,12 +186,12 @@ def diff(before: HeldSnapshot, after: HeldSnapshot) -> SnapshotDelta:
     )
 
 
-def _changes(before: Indexed, after: Indexed) -> Changes[Any]:
+def _changes(before: Index, after: Index) -> Changes[Any]:
     put = []
     for key, found in after.items():
         old = before.get(key)
-        if old is not found and (old is None or old[1] != found[1]):
-            put.append(found[0])
+        if old is not found and (old is None or old.hash != found.hash):
+            put.append(found.item)
     gone = [list(key) for key in before.keys() - after.keys()]
     return Changes(put, sorted(gone))
 
@@ -175,7 +205,7 @@ def apply(before: HeldSnapshot, delta: SnapshotDelta) -> HeldSnapshot:
     if delta.base != before.tag:
         raise DeltaMismatch(f"a delta of {delta.base}, this is {before.tag}")
     parts = {name: _changed(before.parts[name], getattr(delta, name), name) for name in _KEYS}
-    lists = {name: [part[key][0] for key in sorted(part)] for name, part in parts.items()}
+    lists = {name: [part[key].item for key in sorted(part)] for name, part in parts.items()}
     snapshot = FleetSnapshot(
         revision=delta.revision,
         fleet=delta.fleet,
@@ -190,12 +220,13 @@ def apply(before: HeldSnapshot, delta: SnapshotDelta) -> HeldSnapshot:
     return HeldSnapshot(snapshot, tag, parts)
 
 
-def _changed(before: Indexed, changes: Changes[Any], name: str) -> Indexed:
-    part, key_of = dict(before), _KEYS[name]
+def _changed(before: Index, changes: Changes[Any], name: str) -> Index:
+    part = dict(before)
     for key in changes.gone:
         part.pop(tuple(key), None)
     for item in changes.put:
-        part[key_of(item)] = (item, _hash(name, item))
+        found = _indexed(name, item)
+        part[found.key] = found
     return part
 
 
