@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -138,11 +139,16 @@ class _Load:
     samples: list[Sample] = field(default_factory=list)
 
     async def run(self) -> LoadResult:
+        arrivals = self.shape.arrivals
+        # Each before the wait, the first before the clock: its time is not added to the request.
+        bodies = (
+            request_body(self.target, arrival, index=index, seed=self.seed)
+            for index, arrival in enumerate(arrivals)
+        )
+        first = list(islice(bodies, 1))
         self.started = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
-            for index, arrival in enumerate(self.shape.arrivals):
-                # Before the wait: the time that it takes is not added to the request.
-                body = request_body(self.target, arrival, index=index, seed=self.seed)
+            for arrival, body in zip(arrivals, chain(first, bodies), strict=True):
                 await asyncio.sleep(max(0.0, arrival.at - self.now()))
                 tasks.create_task(self.ask(arrival, body))
         return LoadResult(tuple(sorted(self.samples, key=lambda sample: sample.due_at)))

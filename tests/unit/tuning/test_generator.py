@@ -6,12 +6,14 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
+from serving.tuning import generator
 from serving.tuning.arrival_processes import Poisson
-from serving.tuning.generator import Model, Progress, Target, TargetInvalid, run_load
+from serving.tuning.generator import Model, Progress, Target, TargetInvalid, request_body, run_load
 from serving.tuning.load_shape import Arrival, Shape
 from serving.tuning.measure import LoadResult
 from tests.fakes.openai_server import OpenAiServer, openai_server
@@ -33,6 +35,23 @@ def shape(n: int, *, every: float = 0.0, n_output: int = 3, n_adapters: int = 1)
         "test",
         tuple(Arrival(k * every, 20 + k, n_output, k % n_adapters, "short") for k in range(n)),
     )
+
+
+async def test_making_the_first_prompt_is_before_the_load(
+    server: OpenAiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, late = time.perf_counter, [0.0]
+
+    def slow(*arguments: Any, index: int, **choices: Any) -> bytes:
+        late[0] += 60.0 if index == 0 else 0.0
+        return request_body(*arguments, index=index, **choices)
+
+    monkeypatch.setattr(generator, "request_body", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late[0])
+
+    result = await run_load(target(server), shape(2))
+
+    assert max(result.lag()) < 30.0
 
 
 async def test_each_request_is_asked_for_as_the_shape_says(server: OpenAiServer) -> None:
