@@ -88,6 +88,7 @@ def replay(
         rank=rank,
         seed=_seed_of_prompts(seed, is_running=target is not None),
     )
+    _make_places(report, samples)
     found = _run(planned)
     _show(found, report=report, samples=samples, as_json=as_json)
 
@@ -262,6 +263,16 @@ def _progress() -> Iterator[Say]:
         yield show
 
 
+def _make_places(*paths: Path | None) -> None:
+    """What cannot be written is told now, and not after an hour."""
+    for path in filter(None, paths):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("a").close()
+        except OSError as exc:
+            raise UsageError_(f"{path}: {exc.strerror}", fix="Name another place.") from exc
+
+
 def _show(found: Replayed, *, report: Path | None, samples: Path | None, as_json: bool) -> None:
     from adapters.parity.verdict import VerdictKind
     from serving.tuning import replay_report as words
@@ -287,10 +298,7 @@ def _show(found: Replayed, *, report: Path | None, samples: Path | None, as_json
 
 
 def _write_page(found: Replayed, path: Path) -> None:
-    from importlib.metadata import distribution
-
+    from serving.tuning.plotly_script import plotly_script
     from serving.tuning.replay_page import page
 
-    script = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(found, plotly=script.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(page(found, plotly=plotly_script()), encoding="utf-8")

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from serving.tuning.goals import GoalInvalid
 from serving.tuning.journal import JournalError, open_journal, read_events, state_of
 from serving.tuning.load_shape import Shape, ShapeSpec
 from serving.tuning.machine import describe_machine, installed_versions, is_cpu_build
+from serving.tuning.plotly_script import plotly_script
 from serving.tuning.profile_file import Provenance, evidence_lines, profile_text
 from serving.tuning.round_values import load_of
 from serving.tuning.search import State
@@ -193,7 +193,7 @@ class TuneRun:
         self.out.write_text(text)
         (self.work / RESULT).write_text(json.dumps(document, indent=1) + "\n")
         (self.work / REPORT).write_text(
-            page(plan, state, found, stop=stop, evidence=evidence, plotly=_plotly())
+            page(plan, state, found, stop=stop, evidence=evidence, plotly=plotly_script())
         )
         return document
 
@@ -205,8 +205,3 @@ def _prepare(task: Task, axes: dict[str, str | None], *, is_cpu: bool) -> tuple[
         return task, prepare(task, is_cpu=is_cpu)
     except (GoalInvalid, ProfileInvalid) as exc:
         raise UsageError_(str(exc), fix="See docs/tuning.md.") from exc
-
-
-def _plotly() -> str:
-    path = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
-    return path.read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ import numpy as np
 
 from adapters.parity.report_page.markup import Html, element, join
 from serving.tuning.measure import LoadResult, Seconds
+from serving.tuning.plotly_script import scripts
 from serving.tuning.replay import Replayed
 from serving.tuning.replay_report import (
     COLUMNS,
@@ -41,9 +42,9 @@ th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #ddd;
 
 
 def page(found: Replayed, *, plotly: str) -> str:
-    """The whole file; `plotly` is the script's text."""
+    """The whole file; `plotly` is the script's text; empty: a page without plots."""
     verdict = str(judged_of(found).verdict)
-    plots = distribution_plots(found)
+    plots = distribution_plots(found) if plotly else []
     shown = [
         join([element("h2", title), Html(f'<div class="plot" id="plot-{index}"></div>')])
         for index, (title, _) in enumerate(plots)
@@ -73,12 +74,7 @@ def page(found: Replayed, *, plotly: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{_STYLE}</style></head><body>
 {body}
-<script>{plotly}</script>
-<script>
-const plots = {data};
-plots.forEach((plot, index) => Plotly.newPlot(`plot-${{index}}`, plot.data, plot.layout,
-  {{displaylogo: false, responsive: true}}));
-</script></body></html>
+{scripts(plotly, data)}</body></html>
 """
 
 

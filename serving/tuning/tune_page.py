@@ -14,6 +14,7 @@ from typing import Any
 
 from serving.tuning.conclusion import Conclusion, Row, axes_of
 from serving.tuning.goals import CAPACITY, METRICS, is_higher_better
+from serving.tuning.plotly_script import scripts
 from serving.tuning.search import Plan, State
 from serving.tuning.tune_report import columns, sentences, table_rows
 
@@ -30,6 +31,9 @@ pre { background: #f5f5f5; padding: 1rem; overflow-x: auto; font-size: .8rem; }
 .plot { height: 30rem; }
 """
 
+_PLACES = """<h2>What a lower latency costs</h2><div class="plot" id="plot-0"></div>
+<h2>Each round</h2><div class="plot" id="plot-1"></div>"""
+
 
 def page(
     plan: Plan,
@@ -40,7 +44,7 @@ def page(
     evidence: Sequence[str],
     plotly: str,
 ) -> str:
-    """The whole file; `plotly` is the script's text."""
+    """The whole file; `plotly` is the script's text; empty: a page without plots."""
     lines = "".join(
         f"<p>{html.escape(line)}</p>" for line in sentences(plan, state, conclusion, stop=stop)
     )
@@ -52,16 +56,10 @@ def page(
 <style>{_STYLE}</style></head><body>
 <h1>loraplane tune: {html.escape(plan.goals.text)}</h1>
 {lines}
-<h2>What a lower latency costs</h2><div class="plot" id="plot-0"></div>
-<h2>Each round</h2><div class="plot" id="plot-1"></div>
+{_PLACES if plotly else ""}
 <h2>Settings</h2>{_table(plan, conclusion)}
 <h2>Evidence</h2><pre>{html.escape(chr(10).join(evidence))}</pre>
-<script>{plotly}</script>
-<script>
-const plots = {data};
-plots.forEach((plot, index) => Plotly.newPlot(`plot-${{index}}`, plot.data, plot.layout,
-  {{displaylogo: false, responsive: true}}));
-</script></body></html>
+{scripts(plotly, data)}</body></html>
 """
 
 

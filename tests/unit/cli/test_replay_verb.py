@@ -201,6 +201,14 @@ def test_a_candidate_that_starts_and_answers_nothing_is_refused(
         (["window.yaml"], "Give --profile"),
         (["window.yaml", "--profile", "profile.yaml", "--adapter", "a=k"], "--engine-url"),
         (["window.yaml", "--profile", "odd.yaml"], "target_modules"),
+        (
+            ["window.yaml", "--profile", "profile.yaml", "--samples", "profile.yaml/s"],
+            "profile.yaml/s",
+        ),
+        (
+            ["window.yaml", "--profile", "profile.yaml", "--report", "profile.yaml/r"],
+            "profile.yaml",
+        ),
         (["window.yaml", "--profile", "profile.yaml", "--work", "profile.yaml"], "profile.yaml"),
         (["window.yaml", "--profile", "p.yaml", "--engine-url", "http://x"], "not both"),
         (["windo", "--profile", "profile.yaml"], "neither a file"),
@@ -219,4 +227,5 @@ def test_what_cannot_be_meant_is_a_usage_error_that_names_the_fix(
     code = replay(*arguments)
 
     assert code == 2
+    assert not list(place.glob("loraplane-replay/*/engine.log"))
     assert said in " ".join(capsys.readouterr().err.split())

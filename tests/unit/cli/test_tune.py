@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from serving.cli import tune_run
 from serving.cli.main import main
 from serving.engine.profile import parse_profile
+from serving.tuning import plotly_script
 from serving.tuning.space import Setting
 from tests.builders.base_folders import write_base_folder
 from tests.builders.searches import NoisyEngines
@@ -65,6 +67,20 @@ def test_a_search_leaves_profile_result_and_report(
     assert Setting.of(profile) == Setting.from_json(shown["chosen"])
     assert json.loads(Path("work/result.json").read_text())["chosen"] == shown["chosen"]
     assert "Plotly.newPlot" in Path("work/report.html").read_text()
+
+
+def test_where_plotly_is_not_installed_a_search_loses_its_plots_only(
+    engines: NoisyEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(plotly_script, "distribution", missing)
+
+    assert tune(*SEARCH) == 0
+    page = Path("work/report.html").read_text()
+    assert plotly_script.NO_PLOTS in page
+    assert "<script" not in page
 
 
 def test_for_people_the_outcome_comes_first_and_each_round_has_a_line(

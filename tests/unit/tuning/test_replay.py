@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from serving.engine.profile import EngineProfile
 from serving.tuning.load_shape import Arrival, Shape
 from serving.tuning.measure import LoadResult, Sample
+from serving.tuning.plotly_script import NO_PLOTS
 from serving.tuning.replay import CANDIDATE, CURRENT, Replay, Replayed, Side, runs_of, turns
 from serving.tuning.replay_goals import choose_goals
 from serving.tuning.replay_order import (
@@ -196,6 +197,14 @@ def test_the_page_shows_both_distributions_and_lets_nothing_break_out() -> None:
     assert "<window>" not in text
     assert "&lt;window&gt;" in text
     assert re.findall(r"(?:src|href)=", text) == []
+
+
+def test_without_plotly_the_page_has_all_but_the_plots() -> None:
+    text = page(replayed([0.01, 0.011], [0.01, 0.011]), plotly="")
+
+    assert NO_PLOTS in text
+    assert "<script" not in text
+    assert "Figures, median of the runs" in text
 
 
 @given(st.lists(st.floats(0.001, 5), min_size=2, max_size=4))
