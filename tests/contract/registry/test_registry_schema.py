@@ -47,6 +47,21 @@ async def test_a_newer_schema_is_refused_and_left_alone(repository: Repository) 
     assert caught.value.fields["found"] == "9999"
 
 
+async def test_a_backup_of_before_the_rows_tokens_is_migrated_where_they_were_known(
+    repository: Repository,
+) -> None:
+    """`pg_restore --clean` leaves in the database what the backup does not know."""
+    on_table = " ON versions" if repository.sessions.engine.dialect.name == "postgresql" else ""
+    async with repository.sessions.writing_engine.begin() as connection:
+        await connection.execute(text(f"DROP TRIGGER loraplane_row_token{on_table}"))
+        await connection.execute(text("ALTER TABLE versions DROP COLUMN row_token"))
+        await connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+
+    await repository.prepare()
+
+    assert (await repository.fleet.snapshot_rows()).versions == []
+
+
 async def test_what_is_written_is_there_after_opening_again(
     repository: Repository, database_url: str
 ) -> None:

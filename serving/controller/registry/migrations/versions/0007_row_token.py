@@ -16,7 +16,7 @@ depends_on = None
 
 _POSTGRESQL = (
     """
-    CREATE FUNCTION loraplane_new_row_token() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION loraplane_new_row_token() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         NEW.row_token := floor(random() * 4611686018427387904)::bigint;
         RETURN NEW;
