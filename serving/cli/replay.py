@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,8 +88,7 @@ def replay(
         rank=rank,
         seed=_seed_of_prompts(seed, is_running=target is not None),
     )
-    _make_places(report, samples)
-    found = _run(planned)
+    found = _run(planned, places=(report, samples))
     _show(found, report=report, samples=samples, as_json=as_json)
 
 
@@ -196,13 +195,14 @@ def _choose_order(
     return choose_order(profiles, sizes, machine, n_running=int(target is not None))
 
 
-def _run(planned: Replay) -> Replayed:
+def _run(planned: Replay, *, places: Iterable[Path | None]) -> Replayed:
     from adapters.errors import BaseModelError
     from serving.engine.profile import ProfileInvalid
     from serving.tuning.generator import TargetInvalid
     from serving.tuning.replay import CURRENT, EngineUnanswering, SideFailed, run_replay
     from serving.tuning.replay_report import plan_sentence
 
+    _make_places(places)
     views.err.print(plan_sentence(planned), **_AS_IT_IS)
     try:
         with _progress() as say:
@@ -263,7 +263,7 @@ def _progress() -> Iterator[Say]:
         yield show
 
 
-def _make_places(*paths: Path | None) -> None:
+def _make_places(paths: Iterable[Path | None]) -> None:
     """What cannot be written is told now, and not after an hour."""
     for path in filter(None, paths):
         try:
