@@ -54,7 +54,8 @@ class EngineRounds:
                 on_stage=lambda stage, seconds: say(f"{stage}, {seconds:.0f} s", 0.0),
             ) as target:
                 # Its own seed: what it asks must not be in the prefix cache of a round.
-                self.offer(target, warm_up_of(self.draw(0)), -1, "warm-up", say)
+                load = warm_up_of(self.draw(0), n_adapters=self.n_adapters)
+                self.offer(target, load, -1, "warm-up", say)
                 yield _WarmEngine(self, target)
         except EngineFailed as exc:
             shutil.copyfile(exc.log, self.folder / log_name(setting))

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 Values = Mapping[str, float]
 
@@ -89,11 +88,6 @@ class Goals:
         best = "highest" if self.metric in _HIGHER else "lowest"
         kept = "; ".join(bound.text for bound in self.bounds) or "no bounds"
         return f"{best} {self.metric}{of}, with {kept}"
-
-    def to_json(self) -> dict[str, Any]:
-        """For the journal, which refuses to go on with other goals."""
-        bounds = [[bound.metric, bound.limit, bound.is_relative] for bound in self.bounds]
-        return {"metric": self.metric, "kind": self.kind, "bounds": bounds}
 
 
 def loss(metric: str, value: float) -> float:

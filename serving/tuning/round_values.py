@@ -46,15 +46,17 @@ def peak_in_flight(result: LoadResult) -> int:
     return max(accumulate(step for _, step in sorted(edges)), default=0)
 
 
-def warm_up_of(shape: Shape) -> Shape:
+def warm_up_of(shape: Shape, *, n_adapters: int = 0) -> Shape:
     """A quarter of the requests, after one short request per adapter: all of it is thrown away.
+
+    `n_adapters`: that there are in other rounds, if more than in this one.
 
     The short ones first, so that no adapter is read from disk in a round that counts. They are due
     at once: the time that they take is the engine's.
     """
     first = [
         Arrival(0.0, _WARM_UP_TOKENS, _WARM_UP_TOKENS, adapter, "warm-up")
-        for adapter in range(shape.n_adapters)
+        for adapter in range(max(n_adapters, shape.n_adapters))
     ]
     n_kept = math.ceil(WARM_UP_SHARE * len(shape.arrivals))
     return Shape(f"{shape.name}, warm-up", (*first, *shape.arrivals[:n_kept]))

@@ -61,6 +61,15 @@ def test_the_warm_up_asks_every_adapter_first_and_then_a_quarter_of_the_load() -
     assert shape.arrivals[3:] == SHAPE.arrivals[:2]
 
 
+def test_adapters_of_other_rounds_alone_are_warmed_up_too() -> None:
+    # A rare adapter is not in each round, and shall not be read from disk in one that counts.
+    shape = Shape("s", (Arrival(0.0, 5, 5, 0, "short"),))
+
+    warm_up = warm_up_of(shape, n_adapters=3)
+
+    assert {one.adapter for one in warm_up.arrivals if one.kind == "warm-up"} == {0, 1, 2}
+
+
 def test_the_same_requests_all_at_once() -> None:
     shape = packed(SHAPE)
 
