@@ -37,7 +37,7 @@ async def retire(context: StepContext, row: VersionRow, lease: Lease) -> Outcome
     )
     waiting = {"holding": seen.holding, "behind": seen.behind, "unknown": seen.unknown}
     if any(waiting.values()):
-        pause = min(1.0 * 1.5**row.attempts, _LOOK_SECONDS_MAX)
+        pause = min(1.0 * 1.5 ** min(row.attempts, 100), _LOOK_SECONDS_MAX)
         detail = {name: list(engines) for name, engines in waiting.items()}
         return Retry("waiting_for_release", after_seconds=pause, detail=detail)
     await lease.apply(released_at=context.clock(), error=None, progress=None)

@@ -56,7 +56,7 @@ async def stage(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
     if since is not None and now - since > context.settings.stage_timeout_seconds:
         return await _hold(lease, seen)
     await lease.apply(keep_lease=True)
-    pause = min(_LOOK_SECONDS * 1.2**row.attempts, _LOOK_SECONDS_MAX)
+    pause = min(_LOOK_SECONDS * 1.2 ** min(row.attempts, 100), _LOOK_SECONDS_MAX)
     return Retry(_code(seen), after_seconds=pause, detail=_evidence(seen))
 
 

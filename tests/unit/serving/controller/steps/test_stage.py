@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from serving.contract import VersionState
 from serving.controller.lifecycle import State
+from serving.controller.registry.tables import VersionRow
+from serving.controller.registry.transactions import Unit
 from tests.builders.base_folders import TINY, card_of
 from tests.builders.registry import a_version, an_upload
 from tests.builders.steps_world import StepsWorld, steps_world
@@ -138,3 +141,17 @@ async def test_a_version_withdrawn_meanwhile_is_not_switched(world: StepsWorld) 
 
     assert (await world.row(version)).state == State.RETIRED
     assert await world.alias() is None
+
+
+async def test_a_wait_of_days_is_a_wait_still(world: StepsWorld) -> None:
+    version = await staged(world)
+
+    async def waited(unit: Unit) -> None:
+        await unit.session.execute(update(VersionRow).values(attempts=5000))
+
+    await world.repository.sessions.write(waited)
+    await world.turn("stage")
+
+    row = await world.row(version)
+    assert row.error is not None
+    assert row.error["code"] == "waiting_for_engine"
