@@ -87,11 +87,11 @@ class HttpLink:
             if response is None:
                 return None
             self._held = await asyncio.to_thread(_read, response, held)
-        except DeltaMismatch as exc:
+        except (DeltaMismatch, msgspec.DecodeError) as exc:
             # The next question is for all of it.
             self._held = None
             raise ControllerUnreachable(f"{type(exc).__name__}: {exc}") from exc
-        except (httpx.HTTPError, msgspec.DecodeError) as exc:
+        except httpx.HTTPError as exc:
             raise ControllerUnreachable(f"{type(exc).__name__}: {exc}") from exc
         return self._held.snapshot
 

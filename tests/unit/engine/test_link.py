@@ -150,6 +150,19 @@ async def test_after_a_delta_that_leads_elsewhere_all_of_it_is_asked_for() -> No
     assert there.bases == [None, HELD.tag, None]
 
 
+@pytest.mark.parametrize("delta", [b"{", b'{"base": 1}'])
+async def test_after_a_delta_that_cannot_be_read_all_of_it_is_asked_for(delta: bytes) -> None:
+    there = Controller()
+    there.delta = delta
+    ours = link(there)
+    await ours.pull(after=-1, wait_seconds=0)
+
+    with pytest.raises(ControllerUnreachable):
+        await ours.pull(after=7, wait_seconds=0)
+
+    assert await ours.pull(after=7, wait_seconds=0) == NEXT
+
+
 @pytest.mark.parametrize("tag", ["", "7-of-a-controller-that-knows-more-fields"])
 async def test_where_the_tag_is_not_agreed_on_nothing_refers_to_it(tag: str) -> None:
     there = Controller()
