@@ -36,6 +36,7 @@ def tune(
     capacity: given.Capacity = True,
     seed: given.Seed = 0,
     rank: given.Rank = 8,
+    retry_failed: given.RetryFailed = False,
     work: given.Work = Path("loraplane-tune"),
     out: given.Out = Path("tuned-profile.yaml"),
     dry_run: given.DryRun = False,
@@ -68,4 +69,4 @@ def tune(
         "max_num_batched_tokens": tokens, "long_prefill_token_threshold": thresholds,
         "max_num_seqs": seqs, "gpu_slots": slots, "gpu_memory_share": memory_shares,
     }  # fmt: skip
-    TuneRun(task, axes, work, out, as_json).go(dry_run=dry_run)
+    TuneRun(task, axes, work, out, as_json).go(dry_run=dry_run, retry_failed=retry_failed)

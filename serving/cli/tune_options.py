@@ -77,6 +77,9 @@ Capacity = Annotated[
 ]
 Seed = Annotated[int, option("--seed", help="Of loads and prompts.", min=0)]
 Rank = Annotated[int, option("--rank", help="Of the synthetic adapters.", min=1)]
+RetryFailed = Annotated[
+    bool, option("--retry-failed", help="Start settings again whose engine failed earlier.")
+]
 Work = Annotated[
     Path, option("--work", help="Folder of record, logs and report; a search goes on from it.")
 ]

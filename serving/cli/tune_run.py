@@ -98,7 +98,7 @@ class TuneRun:
         self.machine, self.versions = describe_machine(), installed_versions()
         self.notes = [_NO_MEMORY_SHARE] if is_cpu and not axes["gpu_memory_share"] else []
 
-    def go(self, *, dry_run: bool) -> None:
+    def go(self, *, dry_run: bool, retry_failed: bool = False) -> None:
         """Print the plan, or carry it out.
 
         Raises:
@@ -110,7 +110,7 @@ class TuneRun:
             if dry_run:
                 self._show_plan()
             else:
-                self._search()
+                self._search(retry_failed=retry_failed)
         except (BaseModelError, JournalError) as exc:
             raise UsageError_(str(exc)) from exc
         except OSError as exc:
@@ -139,10 +139,13 @@ class TuneRun:
         )
         return subject, base
 
-    def _search(self) -> None:
+    def _search(self, *, retry_failed: bool) -> None:
         subject, base = self._subject()
         plan, assumed = self.prepared.plan, self.prepared.assumed
         with open_journal(self.work, subject) as journal, tune_view.progress_line() as line:
+            failed = journal.state(assumed).failed
+            # The start always: without it there is no search, and who calls again wants one.
+            journal.retry([one for one in failed if retry_failed or one == plan.start])
             rig = EngineRounds(
                 self.task.profile, self.task.draw, self.prepared.load.n_adapters,
                 self.task.goals.kind, self.work, self.task.seed, self.task.rank,
@@ -159,7 +162,7 @@ class TuneRun:
         if plan.start in state.failed:
             raise Refused(
                 f"The start does not run: {state.failed[plan.start]}",
-                fix=f"Its log: {self.work / log_name(plan.start)}. Remove {self.work} to retry.",
+                fix=f"Its log: {self.work / log_name(plan.start)}. Call again to retry.",
             )
         found = conclude(plan, state)
         provenance = Provenance(

@@ -12,7 +12,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,9 @@ from serving.tuning.space import Setting
 
 FILE = "journal.jsonl"
 FORMAT = 1
-_FIELDS = {"start": (), "round": ("number", "values"), "stop": (), "failed": ("reason",)}
+_FIELDS = {
+    "start": (), "round": ("number", "values"), "stop": (), "failed": ("reason",), "retry": (),
+}  # fmt: skip
 """By event, what it has besides its setting and its seconds."""
 
 
@@ -82,6 +84,15 @@ class Journal:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         os.fsync(self._descriptor)
         self.events.append(json.loads(line))
+
+    def retry(self, settings: Iterable[Setting]) -> None:
+        """Forget that engines of these settings failed; the time that it took stays spent.
+
+        Raises:
+            OSError: the disk refuses it.
+        """
+        for setting in settings:
+            self.append({"event": "retry", "setting": setting.to_json(), "seconds": 0.0})
 
     def state(self, assumed: Costs, *, running: Setting | None = None) -> State:
         """What was done so far; `assumed` costs where none were seen yet."""
@@ -180,7 +191,7 @@ def state_of(
     """Rounds, failures, time spent and what the next steps will take, from a record's events."""
     rounds: list[Round] = []
     failed: dict[Setting, str] = {}
-    spent: dict[str, list[float]] = {"start": [], "round": [], "stop": [], "failed": []}
+    spent: dict[str, list[float]] = {name: [] for name in _FIELDS}
     for event in events:
         kind, seconds = event["event"], float(event["seconds"])
         spent[kind].append(seconds)
@@ -190,6 +201,8 @@ def state_of(
             rounds.append(Round(setting, int(event["number"]), values, seconds))
         elif kind == "failed":
             failed[Setting.from_json(event["setting"])] = str(event["reason"])
+        elif kind == "retry":
+            failed.pop(Setting.from_json(event["setting"]), None)
     costs = Costs(
         start=_mean(spent["start"]) + _mean(spent["stop"]) if spent["start"] else assumed.start,
         round=_mean(spent["round"]) if spent["round"] else assumed.round,

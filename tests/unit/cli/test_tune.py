@@ -142,6 +142,29 @@ def test_a_start_that_does_not_run_is_refused_with_the_reason(
 
     assert code == 1
     assert "no such memory" in capsys.readouterr().err
+    # Whoever calls again has mended something: one failure is not for good.
+    engines.broken = frozenset()
+    assert tune(*SEARCH) == 0
+
+
+def test_settings_that_failed_are_tried_again_when_asked_for(
+    engines: NoisyEngines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune(*SEARCH, "--json")
+    best = Setting.from_json(json.loads(capsys.readouterr().out)["chosen"])
+    engines.broken = frozenset({best})
+    other = ("--work", "other")
+    tune(*SEARCH, *other)
+    engines.broken = frozenset()
+    n_started = engines.n_started
+
+    tune(*SEARCH, *other)
+    assert engines.n_started == n_started
+    capsys.readouterr()
+    tune(*SEARCH, *other, "--retry-failed", "--json")
+
+    assert engines.n_started > n_started
+    assert json.loads(capsys.readouterr().out)["failed"] == []
 
 
 @pytest.mark.parametrize(
