@@ -44,6 +44,8 @@ def expand(report: EngineReport, held: HeldSnapshot) -> EngineReport:
     versions = held.proven_list
     if report.versions:
         told = {item.name: item for item in report.versions}
-        rest = (item for item in versions if item.name not in told)
-        versions = sorted((*rest, *told.values()), key=lambda item: item.name)
+        versions = [told.pop(item.name, item) for item in versions]
+        if told:
+            # Of versions that the snapshot does not have any more.
+            versions = sorted((*versions, *told.values()), key=lambda item: item.name)
     return msgspec.structs.replace(report, versions=versions, rest_proven_in="", format=FORMAT)

@@ -23,7 +23,7 @@ from serving.controller.registry.capacity_samples import (
     prune_samples,
 )
 from serving.controller.registry.outages import audit_outages
-from serving.controller.registry.restored import audit_unknown, go_on_above
+from serving.controller.registry.restored import audit_unknown, go_on_above, may_hold_unknown
 from serving.controller.registry.snapshot_history import SnapshotHistory
 from serving.controller.registry.tables import EngineRow, Json
 from serving.controller.registry.transactions import Sessions, Unit
@@ -166,7 +166,8 @@ class ReportWriter:
         await audit_outages(unit, before, report)
         # Before anything newer is handed to it: then it would have dropped what it holds.
         go_on_above(unit, report.revision, engine_id=report.engine_id)
-        await audit_unknown(unit, before and expand(before), expand(report))
+        if may_hold_unknown(unit, report):
+            await audit_unknown(unit, before and expand(before), expand(report))
 
 
 def is_news(before: EngineReport, now: EngineReport) -> bool:

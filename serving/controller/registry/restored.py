@@ -49,14 +49,19 @@ def go_on_above(unit: Unit, revision: int, *, engine_id: str) -> bool:
     return True
 
 
+def may_hold_unknown(unit: Unit, now: EngineReport) -> bool:
+    """Whether an engine follows what was given out before the registry was restored. Pure."""
+    restored = unit.fleet.restored_revision
+    return restored is not None and now.revision < restored
+
+
 async def audit_unknown(unit: Unit, before: EngineReport | None, now: EngineReport) -> None:
     """Write down versions that an engine holds from before, and that this registry never knew.
 
     The engine drops them, because the snapshot is the desired state. Where the adapter is still
     known, their numbers are not given again: clients may have pinned them.
     """
-    restored = unit.fleet.restored_revision
-    if restored is None or now.revision >= restored:
+    if not may_hold_unknown(unit, now):
         return
     told = {item.name for item in before.versions} if before and _is_same(before, now) else set()
     known = set((await unit.session.execute(select(VersionRow.id))).scalars())
