@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from serving.cli import tune_options as given
-from serving.cli.errors import UsageError_
 from serving.cli.options import AsJson
 from serving.cli.processes import ModelOption, ProfileOption
 
@@ -29,7 +28,7 @@ def tune(
     memory_shares: given.MemoryShares = None,
     min_rounds: given.MinRounds = 2,
     max_rounds: given.MaxRounds = 4,
-    start_rounds: given.StartRounds = 4,
+    start_rounds: given.StartRounds = None,
     budget_minutes: given.Budget = 60.0,
     min_gain: given.MinGain = 0.02,
     reference: given.Reference = True,
@@ -43,11 +42,9 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search for the engine settings that serve a load best; exit code 1: none keeps the bounds."""
-    if max_rounds < min_rounds or start_rounds < min_rounds:
-        raise UsageError_("--max-rounds or --start-rounds is below --min-rounds.")
+    rules = given.read_rules(min_rounds, max_rounds, start_rounds)
     # Late: a search needs numpy, and no other verb shall wait for that.
     from serving.cli.tune_run import TuneRun, read_draw, read_start
-    from serving.tuning.race import Rules
     from serving.tuning.tune_task import Task
 
     latencies = {"gap_p99": gap_p99_ms, "ttft_p99": ttft_p99_ms, "e2e_p99": e2e_p99_ms}
@@ -57,7 +54,7 @@ def tune(
         goals=given.read_goals(
             goal, kind, max_loss=max_throughput_loss, has_capacity=capacity, latencies=latencies
         ),
-        rules=Rules(min_rounds, max_rounds, start_rounds),
+        rules=rules,
         has_reference=reference,
         has_capacity=capacity,
         budget_seconds=60 * budget_minutes,

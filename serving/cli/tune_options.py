@@ -9,6 +9,7 @@ from typing import Annotated
 from serving.cli.errors import UsageError_
 from serving.cli.options import option
 from serving.tuning.goals import CAPACITY, THROUGHPUT, Bound, GoalInvalid, Goals
+from serving.tuning.race import Rules
 from serving.tuning.space import Space
 
 Shape = Annotated[
@@ -59,8 +60,12 @@ MemoryShares = Annotated[
 MinRounds = Annotated[int, option("--min-rounds", help="Rounds before a setting is judged.", min=1)]
 MaxRounds = Annotated[int, option("--max-rounds", help="Most rounds of a setting.", min=1)]
 StartRounds = Annotated[
-    int,
-    option("--start-rounds", help="Rounds of the start, which others are compared with.", min=2),
+    int | None,
+    option(
+        "--start-rounds",
+        help="Rounds of the start, which others are compared with (default: --max-rounds).",
+        min=2,
+    ),
 ]
 Budget = Annotated[
     float, option("--budget-minutes", help="Engine-minutes: starts, rounds and stops.", min=1)
@@ -109,6 +114,22 @@ def read_goals(
         return Goals(metric, tuple(bounds), kind)
     except GoalInvalid as exc:
         raise UsageError_(str(exc), fix="See docs/tuning.md for goals and bounds.") from exc
+
+
+def read_rules(min_rounds: int, max_rounds: int, start_rounds: int | None) -> Rules:
+    """How many rounds settings have.
+
+    Raises:
+        UsageError_: numbers that do not go together.
+    """
+    if max_rounds < min_rounds:
+        raise UsageError_("--max-rounds is below --min-rounds.")
+    if start_rounds is not None and start_rounds < max_rounds:
+        raise UsageError_(
+            "--start-rounds is below --max-rounds: the last rounds of a setting would be compared "
+            "with nothing."
+        )
+    return Rules(min_rounds, max_rounds, start_rounds or max(2, max_rounds))
 
 
 def read_space(given: dict[str, str | None], usual: Space) -> Space:

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 Seconds = NDArray[np.float64]
 
+LATE_SHARE = 0.1
+"""Share of the p99 TTFT that the generator's own lateness may be before it is worth a word."""
+
 _COLUMNS = (
     "kind", "adapter", "due_at", "sent_at", "first_at", "token_at", "ended_at", "status",
     "n_prompt", "n_output", "error",

@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.parity.verdict import VerdictKind
 from serving.tuning.goals import METRICS
-from serving.tuning.measure import LoadResult, percentile
+from serving.tuning.measure import LATE_SHARE, LoadResult, percentile
 from serving.tuning.replay import CANDIDATE, Replay, Replayed, runs_of
 from serving.tuning.replay_order import Order
 from serving.tuning.replay_verdict import Finding, Judged
@@ -18,8 +18,6 @@ from serving.tuning.slo import LATENCIES
 _FEW = 100
 COLUMNS = ("goal", "candidate", "interval", "verdict")
 FIGURE_COLUMNS = ("class", "figure", "unit", "current", "candidate", "ratio")
-_LATE = 0.1
-"""Share of the p99 TTFT that the generator's own lateness may be before it is worth a word."""
 
 
 def goal_rows(judged: Judged) -> list[tuple[str, ...]]:
@@ -98,7 +96,7 @@ def _few(replay: Replay, judged: Judged) -> str:
 def _late(name: str, results: Sequence[LoadResult]) -> str:
     lag = _median([percentile(result.lag(), 99) for result in results])
     ttft = _median([percentile(result.ttft(), 99) for result in results])
-    if not lag > _LATE * ttft:
+    if not lag > LATE_SHARE * ttft:
         return ""
     return (
         f"{name}: requests were sent up to {1000 * lag:.0f} ms late, which is part of the TTFT: "

@@ -9,6 +9,7 @@ from typing import Any
 
 from serving.tuning.conclusion import Conclusion, Found, Row
 from serving.tuning.goals import CAPACITY, METRICS, THROUGHPUT, is_higher_better
+from serving.tuning.measure import LATE_SHARE
 from serving.tuning.profile_file import Provenance
 from serving.tuning.search import Costs, Plan, State
 from serving.tuning.space import LeftOut, Setting
@@ -116,12 +117,27 @@ def sentences(plan: Plan, state: State, conclusion: Conclusion, *, stop: str) ->
         if row.n_unanswered
     ]
     lines += [f"Failed: {setting.name}: {reason}" for setting, reason in state.failed.items()]
+    lines += _late(state)
     n_settings = len(conclusion.rows) + len(state.failed)
     lines.append(
         f"{n_settings} settings, {len(state.rounds)} rounds, {state.spent_seconds / 60:.1f} "
         f"engine-minutes; it ended because {stop}."
     )
     return lines
+
+
+def _late(state: State) -> list[str]:
+    late = [
+        one
+        for one in state.rounds
+        if one.values.get("lag_p99", 0) > LATE_SHARE * one.values.get("ttft_p99", math.nan)
+    ]
+    if not late:
+        return []
+    return [
+        f"In {len(late)} of {len(state.rounds)} rounds requests were sent late, which is part of "
+        "their TTFT: this machine is busy with more than the engine."
+    ]
 
 
 def result_json(

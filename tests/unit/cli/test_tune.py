@@ -175,6 +175,7 @@ def test_settings_that_failed_are_tried_again_when_asked_for(
         (("--tokens", "many"), "many"),
         (("--thresholds", "2"), "between 0 and 1"),
         (("--max-rounds", "1"), "min-rounds"),
+        (("--max-rounds", "5"), "--start-rounds"),
         (("--shape", "square"), "square"),
         (("--goal", "capacity", "--no-capacity"), "capacity"),
         (("--model", "no/such/base"), "no/such/base"),

@@ -64,6 +64,21 @@ def test_the_chosen_one_is_named_first_and_marked_in_the_table(
     assert all(len(row) == len(columns(wanted)) for row in rows)
 
 
+def test_a_generator_that_was_late_is_told(search: tuple[Plan, State, Conclusion]) -> None:
+    wanted, state, found = search
+    late = tuple(
+        replace(one, values={**one.values, "lag_p99": one.values["ttft_p99"] / 2})
+        for one in state.rounds[:2]
+    )
+
+    told = sentences(
+        wanted, replace(state, rounds=(*late, *state.rounds[2:])), found, stop="enough"
+    )
+
+    assert any(line.startswith(f"In 2 of {len(state.rounds)} rounds") for line in told)
+    assert not any("sent late" in line for line in sentences(wanted, state, found, stop="enough"))
+
+
 def test_the_page_loads_nothing_and_runs_no_text_of_a_log(
     search: tuple[Plan, State, Conclusion],
 ) -> None:
