@@ -102,16 +102,20 @@ class Agent:
         self._wake.set()
         self._report_wake.set()
 
-    async def accept(self, snapshot: FleetSnapshot) -> None:
-        """Take over a snapshot: on disk first, so that a crash can't lose what was followed."""
+    async def accept(self, snapshot: FleetSnapshot) -> bool:
+        """Take over a snapshot: on disk first, so that a crash can't lose what was followed.
+
+        False: it is of another fleet, or not newer.
+        """
         if snapshot.fleet != self._fleet:
             _log.error("snapshot of another fleet refused", found=snapshot.fleet, ours=self._fleet)
-            return
+            return False
         if self.snapshot is not None and snapshot.revision <= self.snapshot.revision:
-            return
+            return False
         await asyncio.to_thread(save_snapshot, self._snapshot_path, snapshot)
         self.snapshot = self._adapt(snapshot)
         self.hint()
+        return True
 
     async def _pull_forever(self, link: Link) -> None:
         n_failures = 0
@@ -121,9 +125,9 @@ class Agent:
             wait = self._poll_seconds if self._has_asked else 0.0
             try:
                 snapshot = await link.pull(after=after, wait_seconds=wait)
-                if snapshot is not None:
-                    await self.accept(snapshot)
-                n_failures = 0
+                # What is of no use would be sent again at once.
+                is_good = snapshot is None or await self.accept(snapshot)
+                n_failures = 0 if is_good else n_failures + 1
             except ControllerUnreachable as exc:
                 n_failures += 1
                 _log.warning("controller is unreachable", reason=str(exc), failures=n_failures)

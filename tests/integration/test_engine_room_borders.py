@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from serving.contract import FleetSnapshot
 from serving.engine.runtime import EngineRuntime, SecretMissing
 from serving.settings import EngineSettings
 from tests.builders.snapshots import snapshot, version
-from tests.fakes.engine_world import World
+from tests.fakes.engine_world import FakeLink, World
 
 
 async def test_without_the_cluster_secret_no_runtime_is_made(tmp_path: Path) -> None:
@@ -32,3 +34,25 @@ async def test_a_draining_engine_takes_over_nothing_new(tmp_path: Path) -> None:
     assert world.runtime.readiness() == "the engine is stopping"
     assert not world.port.cached
     await world.runtime.stop()
+
+
+class Counting(FakeLink):
+    n_pulls = 0
+
+    async def pull(self, *, after: int, wait_seconds: float) -> FleetSnapshot | None:
+        self.n_pulls += 1
+        await asyncio.sleep(0)
+        return await super().pull(after=after, wait_seconds=wait_seconds)
+
+
+async def test_the_controller_of_another_fleet_is_not_asked_without_a_pause(tmp_path: Path) -> None:
+    link = Counting()
+    world = World(tmp_path, link=link)
+    link.publish(snapshot(fleet="elsewhere", revision=9))
+
+    await world.run()
+    await world.until(lambda: link.n_pulls > 0)
+    await asyncio.sleep(0.1)
+
+    await world.runtime.stop()
+    assert link.n_pulls <= 2
