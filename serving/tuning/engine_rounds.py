@@ -58,7 +58,8 @@ class EngineRounds:
                 self.offer(target, load, -1, "warm-up", say)
                 yield _WarmEngine(self, target)
         except EngineFailed as exc:
-            shutil.copyfile(exc.log, self.folder / log_name(setting))
+            if exc.log.exists():
+                shutil.copyfile(exc.log, self.folder / log_name(setting))
             raise SettingFailed(str(exc).splitlines()[0]) from exc
         except SettingFailed:
             shutil.copyfile(folder / LOG, self.folder / log_name(setting))

@@ -42,19 +42,24 @@ def resident_bytes(leader: int, *, proc: Path = _PROC) -> int:
     return total
 
 
-def wait_for_earlier(engine_dir: Path, tell: Callable[[str, float], None]) -> None:
+def wait_for_earlier(engine_dir: Path, tell: Callable[[str, float], None]) -> int | None:
     """Wait until an engine of this folder is gone whose rig was killed; its guard ends it.
 
-    It holds a card's memory and the folder until then. After `_EARLIER_SECONDS` we go on anyway.
+    It holds a card's memory and the folder until then. One that stays longer than
+    `_EARLIER_SECONDS` is another rig's; its process id.
     """
     try:
         pid = int((engine_dir / PID_FILE).read_text())
     except (OSError, ValueError):
-        return
+        return None
     started = time.monotonic()
-    while runs_for(engine_dir, pid) and (waited := time.monotonic() - started) < _EARLIER_SECONDS:
+    while runs_for(engine_dir, pid):
+        waited = time.monotonic() - started
+        if waited >= _EARLIER_SECONDS:
+            return pid
         tell("an earlier engine is ending", waited)
         time.sleep(_POLL_SECONDS)
+    return None
 
 
 def runs_for(engine_dir: Path, pid: int, *, proc: Path = _PROC) -> bool:

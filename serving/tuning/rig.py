@@ -150,7 +150,7 @@ def started_engine(
     the target's only model is the base.
 
     Raises:
-        EngineFailed: it ended, or was not ready within `ready_seconds`.
+        EngineFailed: it ended, was not ready within `ready_seconds`, or another has the folder.
         ProfileInvalid: the profile has no place for adapters of this rank.
         BaseModelError: the base cannot be read.
         OSError: the folder cannot be written.
@@ -160,7 +160,7 @@ def started_engine(
     say = on_stage or _silent
     folder = folder.absolute()
     card = read_base_model(find_base_folder(profile.model))
-    wait_for_earlier(engine_dir_of(folder), say)
+    _take_folder(folder, say)
     started = time.monotonic()
     files = write_rig_files(
         folder, profile, card, n_adapters=n_adapters, rank=rank, fleet=FLEET,
@@ -183,6 +183,13 @@ def started_engine(
             started_seconds=seconds,
             cluster_secret=files.cluster_secret,
         )
+
+
+def _take_folder(folder: Path, say: OnStage) -> None:
+    if (pid := wait_for_earlier(engine_dir_of(folder), say)) is not None:
+        problem = f"Another engine, process {pid}, runs in {folder}"
+        hint = "End it, or name another folder."
+        raise EngineFailed(problem, log=folder / LOG, tail="", cause="", hint=hint)
 
 
 @contextmanager

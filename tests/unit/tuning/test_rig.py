@@ -202,6 +202,26 @@ def test_an_engine_of_an_earlier_rig_is_waited_for(tmp_path: Path) -> None:
     assert set(told) == {"an earlier engine is ending"}
 
 
+def test_a_folder_in_which_another_engine_stays_is_left_to_it(
+    profile: EngineProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.tuning.process_group._EARLIER_SECONDS", 0.0)
+    engine_dir = tmp_path / "engine"
+    engine_dir.mkdir()
+    theirs = {**os.environ, "LORAPLANE_ENGINE_DIR": str(engine_dir)}
+    with subprocess.Popen(["sleep", "60"], env=theirs) as other:
+        (engine_dir / "engine.pid").write_text(f"{other.pid}\n")
+
+        with (
+            pytest.raises(EngineFailed, match=f"process {other.pid}"),
+            started_engine(profile, n_adapters=1, rank=4, folder=tmp_path),
+        ):
+            pass
+
+        other.kill()
+    assert not (engine_dir / "snapshot.json").exists()
+
+
 def test_a_process_that_has_got_the_number_of_an_earlier_engine_is_not_waited_for(
     tmp_path: Path,
 ) -> None:
