@@ -66,12 +66,13 @@ class Heard:
 class Fleet:
     """Snapshot rows, adapters and engines."""
 
-    def __init__(self, sessions: Sessions, *, history: SnapshotHistory | None = None) -> None:
-        """`history`: what this process has given out, where another object keeps it, too."""
+    def __init__(self, sessions: Sessions, *, reports: ReportWriter | None = None) -> None:
+        """`reports`: this process's, where it has one: whoever leads, they are of no term."""
         self._sessions = sessions
-        self.history = history or SnapshotHistory()
         self._reader = SnapshotReader(sessions)
-        self._reports = ReportWriter(sessions, self.history)
+        self.reports = reports or ReportWriter(sessions, SnapshotHistory())
+        self.history = self.reports.history
+        """What this process has given out."""
         self._observed: dict[tuple[str, str], ObservedEngine] = {}
 
     async def revision(self) -> int:
@@ -140,7 +141,7 @@ class Fleet:
         Raises:
             LimitExceeded: it follows a revision that this fleet cannot have had.
         """
-        return await self._reports.write(report, history_seconds=history_seconds)
+        return await self.reports.write(report, history_seconds=history_seconds)
 
     async def heard(self, engine_id: str, *, following: int) -> Heard:
         """What is known of an engine that follows this revision and asks for a later one."""
@@ -192,14 +193,14 @@ class Fleet:
             for name, token, _, seen_at in found:
                 if token and (name, token) in observed:
                     known[name, token] = self._expanded(observed[name, token])
-                elif (report := self._reports.find(name, token)) is not None:
+                elif (report := self.reports.find(name, token)) is not None:
                     known[name, token] = ObservedEngine(self.history.expand(report), seen_at)
             unread = [row[0] for row in found if (row[0], row[1]) not in known]
             rows = select(EngineRow).where(EngineRow.id.in_(unread))
             for row in (await session.execute(rows)).scalars() if unread else ():
                 known[row.id, row.report_token] = self._observe(row)
         self._observed = known
-        self._reports.forget_all_but({row[0] for row in found})
+        self.reports.forget_all_but({row[0] for row in found})
         return [
             replace(known[row[0], row[1]], leaving_since=row[2])
             if row[2]

@@ -56,7 +56,7 @@ class ReportWriter:
     """The reports of one controller process."""
 
     def __init__(self, sessions: Sessions, history: SnapshotHistory) -> None:
-        self._sessions, self._history = sessions, history
+        self._sessions, self.history = sessions, history
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._latest: dict[str, tuple[str, EngineReport]] = {}
@@ -156,7 +156,7 @@ class ReportWriter:
     async def _record_one(
         self, unit: Unit, report: EngineReport, row: EngineRow, before: EngineReport | None
     ) -> None:
-        expand = self._history.expand
+        expand = self.history.expand
         if before is not None and before.started_at != report.started_at:
             # A new life: it was the one before that was about to end.
             row.leaving_since = None

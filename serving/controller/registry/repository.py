@@ -14,8 +14,8 @@ from serving.controller.registry.leadership import Leadership
 from serving.controller.registry.managed import Managed
 from serving.controller.registry.policies import Policies
 from serving.controller.registry.rechecks import Rechecks
+from serving.controller.registry.report_writer import ReportWriter
 from serving.controller.registry.residency import Residency
-from serving.controller.registry.snapshot_history import SnapshotHistory
 from serving.controller.registry.tenants import Tenants
 from serving.controller.registry.transactions import Sessions
 from serving.controller.registry.versions import Versions
@@ -34,15 +34,15 @@ class Repository:
         *,
         clock: Callable[[], float] = time.time,
         sessions: Sessions | None = None,
-        history: SnapshotHistory | None = None,
+        reports: ReportWriter | None = None,
     ) -> None:
-        """`sessions`, `history`: those of a registry that is open already, at the same URL."""
+        """`sessions`, `reports`: those of a registry that is open already, at the same URL."""
         self.sessions = sessions or Sessions(url, clock=clock)
         self.tenants = Tenants(self.sessions)
         self.versions = Versions(self.sessions)
         self.work = Work(self.sessions)
         self.managed = Managed(self.sessions)
-        self.fleet = Fleet(self.sessions, history=history)
+        self.fleet = Fleet(self.sessions, reports=reports)
         self.audit = Audit(self.sessions)
         self.policies = Policies(self.sessions)
         self.rechecks = Rechecks(self.sessions)
@@ -60,7 +60,7 @@ class Repository:
         if term is None:
             return self
         return Repository(
-            self.sessions.url, sessions=self.sessions.under(term), history=self.fleet.history
+            self.sessions.url, sessions=self.sessions.under(term), reports=self.fleet.reports
         )
 
     async def prepare(self) -> None:

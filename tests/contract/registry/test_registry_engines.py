@@ -97,6 +97,19 @@ async def test_the_last_of_two_reports_of_one_engine_in_one_write_counts(
         assert [engine.report.max_rank for engine in await fleet.engines()] == [16, 16]
 
 
+async def test_a_leader_does_not_parse_again_what_its_own_process_was_told(
+    repository: Repository,
+) -> None:
+    report = a_report()
+    await repository.leadership.take(1)
+    led = repository.under(1)
+    await repository.fleet.record_report(report)
+
+    (seen,) = await led.fleet.engines()
+
+    assert seen.report is report
+
+
 async def test_nothing_is_kept_of_an_engine_that_is_gone(repository: Repository) -> None:
     for name in ("pod-1", "pod-2", "pod-3"):
         await repository.fleet.record_report(a_report(name))
