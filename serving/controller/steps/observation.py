@@ -65,10 +65,12 @@ def observe_version(
     timeout_seconds: float,
     revision: int = 0,
     with_waiting: bool = False,
+    made_at: float = 0.0,
 ) -> Observation:
     """Sort engines by what they last said of version `name` in this `attempt` or a later one.
 
     `with_waiting`: one that waits for the gate, and answers nobody else, is as good as ready.
+    `made_at`: no report from before that moment can speak of the version, whatever it leaves out.
     """
     proven: list[EngineReport] = []
     failed: list[EngineFailure] = []
@@ -80,7 +82,7 @@ def observe_version(
     for engine in engines:
         report = engine.report
         found = find(report)
-        may_hold = found is not None or engine.is_abridged
+        may_hold = found is not None or (engine.is_abridged and engine.seen_at >= made_at)
         if not engine.is_reachable(now, timeout_seconds):
             unknown += [report.engine_id] if may_hold else []
             continue

@@ -34,6 +34,7 @@ async def retire(context: StepContext, row: VersionRow, lease: Lease) -> Outcome
         now=context.clock(),
         timeout_seconds=context.settings.engine_timeout_seconds,
         revision=revision,
+        made_at=row.created_at,
     )
     waiting = {"holding": seen.holding, "behind": seen.behind, "unknown": seen.unknown}
     if any(waiting.values()):

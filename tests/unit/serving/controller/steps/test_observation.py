@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from serving.contract import EngineReport, VersionReport, VersionState
 from serving.controller.registry.fleet import ObservedEngine
@@ -30,8 +33,10 @@ def engine(
     return ObservedEngine(report, seen_at)
 
 
-def observe(*engines: ObservedEngine) -> Observation:
-    return observe_version(engines, NAME, attempt=1, now=110.0, timeout_seconds=15.0, revision=5)
+def observe(*engines: ObservedEngine, made_at: float = 0.0) -> Observation:
+    return observe_version(
+        engines, NAME, attempt=1, now=110.0, timeout_seconds=15.0, revision=5, made_at=made_at
+    )
 
 
 def test_without_engines_nothing_is_proven() -> None:
@@ -108,3 +113,14 @@ def test_every_ready_reachable_engine_is_in_exactly_one_group(
     groups += [failure.engine_id for failure in seen.failed] + list(seen.pending)
     ready = [e.report.engine_id for e in engines if e.seen_at > 95.0 and e.report.is_ready]
     assert sorted(groups) == sorted(ready)
+
+
+def test_who_leaves_out_what_nobody_can_name_may_hold_what_was_there_when_it_spoke() -> None:
+    told = engine("a", None, seen_at=50.0)
+    away = replace(told, report=structs.replace(told.report, rest_proven_in="7-ffff"))
+    here = replace(away, seen_at=100.0)
+
+    for made_at, names in ((0.0, ("a",)), (50.0, ("a",)), (50.1, ())):
+        assert observe(away, made_at=made_at).unknown == names
+        assert observe(here, made_at=made_at).holding == ("a",)
+    assert observe(here, made_at=100.1).holding == ()
