@@ -26,6 +26,9 @@ _GRACE_SECONDS = 20.0
 """Between asking a child to end because the supervisor died, and killing it. Under vLLM's usual
 drain it would be cut short; but then nobody is left to send it requests on purpose."""
 _LEFTOVER_SECONDS = 5.0
+_DYING_SECONDS = 10.0
+"""For what was killed to be gone. It runs no code of its own any more, and whoever waits for the
+child to start again shall not wait for the kernel to take its memory back."""
 _TICK_SECONDS = 0.1
 _LIFE_LINE = 0
 
@@ -111,6 +114,8 @@ def _end_leftovers() -> None:
     deadline = time.monotonic() + _LEFTOVER_SECONDS
     number = signal.SIGTERM
     while left := descendants(os.getpid()):
+        if time.monotonic() > deadline + _DYING_SECONDS:
+            return
         if time.monotonic() > deadline:
             number = signal.SIGKILL
         for pid in left:
