@@ -232,13 +232,13 @@ def _wait_ready(
     started = time.monotonic()
     while True:
         seconds = time.monotonic() - started
+        say("engine starting", seconds)
         if _is_ready(port):
             return seconds
         if (code := process.poll()) is not None:
             raise _failure(f"The engine ended with code {code} before it was ready", log)
         if seconds > ready_seconds:
             raise _failure(f"The engine was not ready after {seconds:.0f} s", log)
-        say("engine starting", seconds)
         time.sleep(_POLL_SECONDS)
 
 
