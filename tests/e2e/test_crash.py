@@ -135,7 +135,7 @@ def wait_for_newer_live(fleet: Fleet, name: str, number: int) -> None:
 
 
 def wait_for_controller(fleet: Fleet) -> None:
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 60
     while not fleet.answers(f"{fleet.controller_url}/readyz"):
         assert time.monotonic() < deadline, fleet.logs()
         time.sleep(0.1)
