@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import httpx
 
 from serving.engine.profile import EngineProfile
 from serving.engine.vllm_flags import MODULE
-from serving.tuning.process_group import end_group, group_members, resident_bytes
+from serving.tuning.process_group import end_group, end_on_sigterm, group_members, resident_bytes
 from serving.tuning.rig import OnStage
 
 READY_SECONDS = 400.0
@@ -82,7 +78,7 @@ def running_server(
     Raises:
         ServerFailed: it ended, or did not answer so within `READY_SECONDS`.
     """
-    with _leaving_on_sigterm(), log.open("wb") as file:
+    with end_on_sigterm(), log.open("wb") as file:
         process = subprocess.Popen(
             command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=file,
             stderr=subprocess.STDOUT, start_new_session=True,
@@ -115,23 +111,6 @@ def wait_ready(server: Server, log: Path, *, ready: str, on_stage: OnStage) -> N
 def _has_ended(pid: int) -> bool:
     """Whether a child has; it stays a child for who waits for it later."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-@contextmanager
-def _leaving_on_sigterm() -> Iterator[None]:
-    """SIGTERM leaves the block as an exception, so that no server outlives its benchmark."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def bare_command(

@@ -7,9 +7,13 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 _PROC = Path("/proc")
 PID_FILE = "engine.pid"
@@ -83,3 +87,21 @@ def end_group(process: subprocess.Popen[bytes], *, seconds: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@contextmanager
+def end_on_sigterm() -> Iterator[None]:
+    """SIGTERM leaves the block as an exception, so that what it started does not outlive it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(TypeError):  # One that was not set from Python is no argument.
+            signal.signal(signal.SIGTERM, before)

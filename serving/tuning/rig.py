@@ -6,22 +6,19 @@ The neighbour `rig_files` writes what the engine finds in its folder. The engine
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, MappingProxyType
-from typing import Any, NoReturn
+from types import MappingProxyType
+from typing import Any
 
 import httpx
 
@@ -31,7 +28,13 @@ from serving.engine.launch import prepare_launch
 from serving.engine.profile import EngineProfile, ProfileInvalid
 from serving.settings import EngineSettings
 from serving.tuning.generator import Model, Target
-from serving.tuning.process_group import PID_FILE, end_group, resident_bytes, wait_for_earlier
+from serving.tuning.process_group import (
+    PID_FILE,
+    end_group,
+    end_on_sigterm,
+    resident_bytes,
+    wait_for_earlier,
+)
 from serving.tuning.rig_files import ADAPTER, RigFiles, engine_dir_of, write_rig_files
 
 READY_SECONDS = 900.0
@@ -169,7 +172,7 @@ def started_engine(
         ),
     )  # fmt: skip
     port, log = port or _free_port(), folder / LOG
-    with _end_on_sigterm(), _process(files, port, environment, log) as process:
+    with end_on_sigterm(), _process(files, port, environment, log) as process:
         seconds = _wait_ready(process, port, log, say, ready_seconds)
         base = Model(FLEET, files.keys[0])
         models = tuple(Model(ADAPTER, key) for key in files.keys) if n_adapters else (base,)
@@ -267,24 +270,6 @@ def explain_log(text: str) -> tuple[str, str]:
     told = "\n".join(errors) or text[-4000:]
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, told)), "")
     return cause, hint
-
-
-@contextmanager
-def _end_on_sigterm() -> Iterator[None]:
-    """SIGTERM leaves the block as an exception, so that the engine does not outlive its rig."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(TypeError):  # One that was not set from Python is no argument.
-            signal.signal(signal.SIGTERM, before)
 
 
 def _free_port() -> int:
