@@ -195,8 +195,9 @@ class Agents:
 
     def _observed(self, name: str, followed: Followed, said: EngineReport) -> EngineReport:
         own = self.names.index(name) * _N_COUNTED
-        entries = followed.snapshot.versions
-        counted = [entries[(own + n) % len(entries)].name for n in range(_N_COUNTED)]
+        entries = followed.snapshot.versions  # None yet in what a new controller first gives out.
+        n_counted = min(_N_COUNTED, len(entries))
+        counted = [entries[(own + n) % len(entries)].name for n in range(n_counted)]
         return msgspec.structs.replace(
             said,
             engine_id=name,
@@ -215,8 +216,10 @@ class Agents:
     def state(self) -> dict[str, Any]:
         """What the parent process asks for."""
         revisions = [item.snapshot.revision for item in self.followed.values()]
+        n_versions = [len(item.snapshot.versions) for item in self.followed.values()]
         return {
             "n_following": len(revisions),
+            "n_versions": min(n_versions, default=0),
             "revision": min(revisions, default=-1),
             "n_reports": self.n_reports,
             "n_failures": self.n_failures,
@@ -292,12 +295,14 @@ async def _run(options: argparse.Namespace) -> None:
         for name in agents.names
         for loop in (agents.pull_forever, agents.report_forever)
     ]
-    await _listen(agents)
-    for task in loops:
+    listening = asyncio.create_task(_listen(agents))
+    # An agent that fails ends all: the parent would wait for it to follow.
+    done, others = await asyncio.wait([listening, *loops], return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
         task.cancel()
-    for error in await asyncio.gather(*loops, return_exceptions=True):
-        if isinstance(error, Exception):
-            raise error
+    await asyncio.gather(*others, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 def main() -> None:

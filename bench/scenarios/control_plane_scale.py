@@ -97,7 +97,10 @@ class AgentProcess:
 
 
 @asynccontextmanager
-async def _agents(controller: RunningController, n: int) -> AsyncIterator[AgentProcess]:
+async def _agents(
+    controller: RunningController, n: int, *, n_versions: int
+) -> AsyncIterator[AgentProcess]:
+    """So many, as soon as all of them know of so many versions."""
     arguments = ["--port", controller.url.rpartition(":")[2], "--secret", SECRET, "--n", str(n)]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.control_plane.agents", *arguments,
@@ -106,7 +109,7 @@ async def _agents(controller: RunningController, n: int) -> AsyncIterator[AgentP
     try:
         agents = AgentProcess(process)
         deadline = time.monotonic() + 2 * _PATIENCE_SECONDS
-        while (state := await agents.state())["n_following"] < n:
+        while (state := await agents.state())["n_following"] < n or state["n_versions"] < n_versions:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the agents follow nothing yet: {state}")
             await asyncio.sleep(0.5)
@@ -226,7 +229,7 @@ async def _measure_size(n: int, options: argparse.Namespace) -> SizeResult:
             empty = await controller.database_bytes()
             await register_adapters(controller.database_url, n, n_passed=len(names))
             result.add("database", (await controller.database_bytes() - empty) / 1e6)
-            async with _agents(controller, options.agents) as agents:
+            async with _agents(controller, options.agents, n_versions=n) as agents:
                 result.add("whole snapshot", (await agents.state())["sizes"][-1] / 1e3)
                 await asyncio.sleep(options.settle)
                 for run in range(options.runs):
