@@ -1,7 +1,8 @@
 """How one step's rows are multiplied with their adapters' weights: pure, no torch.
 
-Many rows of one adapter are one matrix product; the few rows of each other adapter share one
-batched product over all slots. The choice is about speed alone: every split gives the same sums.
+Many rows of one adapter are a product of their own; the few rows of each other adapter share
+products over a run of neighbouring slots. The choice is about speed alone: every split gives the
+same sums.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Microseconds, float32 and bfloat16 within a factor of two, measured on two x86-64 cores with
-# bench/scenarios/lora_kernels.py; only their ratios decide, and only about speed.
-_GROUP_COST = 35.0
-_BATCH_COST = 25.0
-_ROW_COST = 0.27
-_IDLE_SLOT_COST = 13.0
+# Microseconds of a layer's products, float32; in bfloat16 all are two to three times as much.
+# Measured on two x86-64 cores at 1 to 128 rows of 1 to 8 adapters; only their ratios decide, and
+# only about speed.
+_GROUP_COST = 38.0
+_SHARED_COST = 30.0
+_SLOT_COST = 10.0
+_ROW_COST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +25,30 @@ class GroupPlan:
 
     Attributes:
         singles: (slot, rows) pairs that get a matrix product of their own.
-        batched_rows: rows that share one batched product over all slots.
-        batched_width: rows reserved per slot in that product.
-        batched_cells: `slot * width + position` of each batched row.
+        shared_rows: rows that share products over a run of slots, ascending.
+        shared_slots: the slot of each shared row.
     """
 
     singles: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    batched_rows: tuple[int, ...] = ()
-    batched_cells: tuple[int, ...] = ()
-    batched_width: int = 0
+    shared_rows: tuple[int, ...] = ()
+    shared_slots: tuple[int, ...] = ()
+
+    @property
+    def first_slot(self) -> int:
+        """The lowest slot of a shared row."""
+        return min(self.shared_slots, default=0)
+
+    @property
+    def n_slots(self) -> int:
+        """From there to the highest one, both counted."""
+        return max(self.shared_slots, default=-1) + 1 - self.first_slot
 
 
-def plan_groups(slots: Sequence[int], *, n_slots: int) -> GroupPlan:
+def plan_groups(slots: Sequence[int]) -> GroupPlan:
     """Choose the cheapest split of the rows; `slots[i]` is row i's slot, -1 for a base-model row.
 
-    Large groups are multiplied alone; the rest goes through one batched product over all slots,
-    padded to its largest group. Base rows are in neither, so nothing is ever added to them.
+    Large groups are multiplied alone; the rest shares products over the slots from its lowest to
+    its highest. Base rows are in neither, so nothing is ever added to them.
     """
     groups: dict[int, list[int]] = {}
     for row, slot in enumerate(slots):
@@ -47,20 +57,22 @@ def plan_groups(slots: Sequence[int], *, n_slots: int) -> GroupPlan:
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     best_cost, n_singles = float("inf"), 0
     for n in range(len(ordered) + 1):
-        rest = ordered[n:]
-        cost = _GROUP_COST * n
-        if rest:
-            cost += _BATCH_COST + _ROW_COST * n_slots * len(rest[0][1])
-            cost += _IDLE_SLOT_COST * (n_slots - len(rest))
+        cost = _GROUP_COST * n + _cost_of_sharing(ordered[n:])
         if cost < best_cost:
             best_cost, n_singles = cost, n
-    rest = ordered[n_singles:]
-    width = len(rest[0][1]) if rest else 0
+    shared = sorted((row, slot) for slot, rows in ordered[n_singles:] for row in rows)
     return GroupPlan(
-        singles=tuple((slot, tuple(rows)) for slot, rows in ordered[:n_singles]),
-        batched_rows=tuple(row for _, rows in rest for row in rows),
-        batched_cells=tuple(
-            slot * width + position for slot, rows in rest for position, _ in enumerate(rows)
-        ),
-        batched_width=width,
+        tuple((slot, tuple(rows)) for slot, rows in ordered[:n_singles]),
+        tuple(row for row, _ in shared),
+        tuple(slot for _, slot in shared),
     )
+
+
+def _cost_of_sharing(groups: Sequence[tuple[int, Sequence[int]]]) -> float:
+    """Every row is multiplied with every slot of the run, and keeps what its own made."""
+    if not groups:
+        return 0.0
+    n_rows = sum(len(rows) for _, rows in groups)
+    slots = [slot for slot, _ in groups]
+    n_slots = max(slots) + 1 - min(slots)
+    return _SHARED_COST + n_slots * (_SLOT_COST + _ROW_COST * n_rows)

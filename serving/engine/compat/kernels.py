@@ -3,7 +3,8 @@
 vLLM 0.32's CPU ops index the slots with -1 for base-model rows, which in Python is the last slot:
 in a mixed batch the base model answers with that adapter (lora/ops/torch_ops/lora_ops.py). They
 also copy the adapter's weights once per token. Here a step's rows are grouped by slot once
-(`grouping.plan_groups`, pure), and every layer of that step reuses the plan.
+(`grouping.plan_groups`, pure), and every layer of that step reuses the plan; the neighbour
+`slot_storage` lays a layer's slots out so that few operations serve many of them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-from serving.engine.compat.grouping import plan_groups
+from serving.engine.compat.grouping import GroupPlan, plan_groups
+from serving.engine.compat.slot_storage import SlotStorage, SlotStorages
 
 
 def _index(rows: Sequence[int]) -> slice | torch.Tensor:
@@ -28,11 +30,11 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vllm is u
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._storages = SlotStorages()
+        self._plan = GroupPlan()
         self._singles: list[tuple[int, slice | torch.Tensor]] = []
-        self._cells: torch.Tensor | None = None
-        self._rows: torch.Tensor | None = None
-        self._width = 0
-        self._n_slots = 0
+        self._rows: slice | torch.Tensor = slice(0, 0)
+        self._foreign = torch.empty(0)
 
     def update_metadata(
         self,
@@ -45,12 +47,14 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vllm is u
         """Take a step's row-to-adapter mapping; `max_loras` is slots + 1 (vLLM's call)."""
         super().update_metadata(mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
         slot_of = {lora: slot for slot, lora in enumerate(lora_index_to_id) if lora is not None}
-        slots = [slot_of[lora] if lora > 0 else -1 for lora in mapping.index_mapping]
-        plan = plan_groups(slots, n_slots=len(lora_index_to_id))
+        self._plan = plan = plan_groups(
+            [slot_of[lora] if lora > 0 else -1 for lora in mapping.index_mapping]
+        )
         self._singles = [(slot, _index(rows)) for slot, rows in plan.singles]
-        self._width, self._n_slots = plan.batched_width, len(lora_index_to_id)
-        self._rows = torch.tensor(plan.batched_rows) if plan.batched_rows else None
-        self._cells = torch.tensor(plan.batched_cells) if plan.batched_rows else None
+        if plan.shared_rows:
+            self._rows = _index(plan.shared_rows)
+            run = torch.arange(plan.first_slot, plan.first_slot + plan.n_slots)
+            self._foreign = (torch.tensor(plan.shared_slots).unsqueeze(1) != run).unsqueeze(2)
 
     def add_lora_linear(
         self,
@@ -73,29 +77,44 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vllm is u
             return
         y = y.view(-1, y.shape[-1])
         x = x.view(-1, x.shape[-1])
-        offset = 0
-        packed = self._pack(x) if self._rows is not None else None
-        for a, b, size in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-            target = y[:, offset : offset + size]
-            offset += size
-            for slot, rows in self._singles:
-                hidden = torch.mm(x[rows].to(a.dtype), a[slot, 0].t())
-                delta = torch.mm(hidden, b[slot, 0].t())
-                _add_rows(target, rows, delta, scale)
-            if packed is not None:
-                hidden = torch.bmm(packed.to(a.dtype), a[:, 0].transpose(1, 2))
-                delta = torch.bmm(hidden, b[:, 0].transpose(1, 2)).flatten(0, 1)[self._cells]
-                _add_rows(target, self._rows, delta, scale)
+        slots = self._storages.of(lora_a_stacked, lora_b_stacked)
+        for slot, rows in self._singles:
+            hidden = torch.mm(x[rows].to(slots.dtype), slots.down_of(slot, 1).t())
+            for target, up, part in slots.parts_of(y, hidden):
+                _add_product(target, rows, part, up[slot], scale)
+        if self._plan.shared_rows:
+            self._add_shared(y, x, slots, scale)
 
-    def _pack(self, x: torch.Tensor) -> torch.Tensor:
-        packed = x.new_zeros(self._n_slots * self._width, x.shape[-1])
-        packed[self._cells] = x[self._rows]
-        return packed.view(self._n_slots, self._width, x.shape[-1])
+    def _add_shared(
+        self, y: torch.Tensor, x: torch.Tensor, slots: SlotStorage, scale: float
+    ) -> None:
+        """The rows of a run of slots: one product with A of all, and one per part with B of all.
+
+        What a foreign slot's A made of a row is replaced by zeros between the two, whatever it is.
+        B is finite in every slot (`strict.check_loaded_adapter`), so zero times it is zero.
+        """
+        plan = self._plan
+        weights = slots.down_of(plan.first_slot, plan.n_slots)
+        hidden = torch.mm(x[self._rows].to(slots.dtype), weights.t())
+        hidden = hidden.view(len(plan.shared_rows), plan.n_slots, -1)
+        hidden.masked_fill_(self._foreign, 0)
+        run = slice(plan.first_slot, plan.first_slot + plan.n_slots)
+        for target, up, part in slots.parts_of(y, hidden):
+            own = part.reshape(part.shape[0], -1)
+            _add_product(target, self._rows, own, up[run].view(own.shape[1], -1), scale)
 
 
-def _add_rows(
-    target: torch.Tensor, rows: slice | torch.Tensor | None, delta: torch.Tensor, scale: float
+def _add_product(
+    target: torch.Tensor,
+    rows: slice | torch.Tensor,
+    hidden: torch.Tensor,
+    weights: torch.Tensor,
+    scale: float,
 ) -> None:
+    if isinstance(rows, slice) and target.dtype == weights.dtype:
+        target[rows].addmm_(hidden, weights, alpha=scale)
+        return
+    delta = torch.mm(hidden, weights)
     if scale != 1.0:
         delta = delta * scale
     delta = delta.to(target.dtype)
