@@ -14,6 +14,8 @@ from serving.settings import EngineSettings
 
 _log = structlog.get_logger(__name__)
 _NOTHING = Usage()
+_FLUSH_SECONDS = 0.1
+"""How long an event may wait to be written: so much of the trace is lost with a killed process."""
 
 
 class UsageMeter:
@@ -51,6 +53,7 @@ class Tracing:
 
     def __init__(self, trace: AccessTrace | None, engine_id: str) -> None:
         self._trace, self._engine_id = trace, engine_id
+        self._is_flush_due = False
 
     @classmethod
     def of(cls, settings: EngineSettings) -> Tracing:
@@ -71,11 +74,15 @@ class Tracing:
     def begin(
         self, name: str, *, is_gate: bool, usage: Callable[[], Usage] = Usage
     ) -> Callable[[], None]:
-        """A request was admitted; returns what says, once, that it has ended and what it took."""
+        """A request was admitted; returns what says, once, that it has ended and what it took.
+
+        Both are called in the event loop.
+        """
         trace = self._trace
         if trace is None:
             return lambda: None
         position = trace.admitted(name, at=time.time(), is_gate=is_gate)
+        self._flush_soon(trace)
         is_open = True
 
         def end() -> None:
@@ -83,8 +90,18 @@ class Tracing:
             if is_open:
                 is_open = False
                 trace.finished(position, name, at=time.time(), usage=usage(), is_gate=is_gate)
+                self._flush_soon(trace)
 
         return end
+
+    def _flush_soon(self, trace: AccessTrace) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._flush, trace)
+
+    def _flush(self, trace: AccessTrace) -> None:
+        self._is_flush_due = False
+        trace.flush()
 
     async def page(self, after: int, limit: int) -> TracePage | None:
         """Events from a position on, read beside the event loop; None where none can be read."""

@@ -29,6 +29,7 @@ from serving.engine.compat.install import (
 )
 from serving.engine.compat.port import QuarantinedRequest, VllmEngine
 from serving.engine.ports import EngineDescription
+from serving.engine.resolution import REFUSED_FIELDS
 from serving.engine.runtime import EngineRuntime, set_runtime
 from serving.engine.scope import find_scope
 from serving.engine.series import FinishedRequest
@@ -37,6 +38,7 @@ from serving.engine.trace import Usage
 from serving.settings import EngineSettings
 
 _log = structlog.get_logger(__name__)
+_REFUSED = frozenset(REFUSED_FIELDS)
 
 
 class HooksMissing(RuntimeError):
@@ -126,7 +128,7 @@ def _hook_lookup(runtime: EngineRuntime, engine: VllmEngine) -> None:
     async def check_model(self: BaseServing, request: Any) -> ErrorResponse | None:
         try:
             scope = current_scope()
-            await runtime.admit(scope, request.model, _fields(request))
+            await runtime.admit(scope, request.model, _refusable_fields(request))
         except RequestRefused as exc:
             return self.create_error_response(exc.message, exc.kind, exc.status, exc.param)
         if scope.answering_name() is None and scope.grant.tenant:
@@ -163,10 +165,10 @@ def _hook_shutdown(engine_client: Any, runtime: EngineRuntime) -> None:
     engine_client.shutdown = shutdown
 
 
-def _fields(request: Any) -> dict[str, Any]:
-    """What the client itself set, unknown fields included; defaults are left out."""
+def _refusable_fields(request: Any) -> dict[str, Any]:
+    """Of what the client itself set, what may be refused: unknown fields are; defaults are not."""
     return {
-        **{name: getattr(request, name) for name in request.model_fields_set},
+        **{name: getattr(request, name) for name in _REFUSED & request.model_fields_set},
         **(request.model_extra or {}),
     }
 

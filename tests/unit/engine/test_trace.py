@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,13 +87,15 @@ def test_a_restart_goes_on_where_the_last_life_ended(tmp_path: Path) -> None:
     assert all_of(trace).events[-1].adapter == "beta/sql@2"
 
 
-def test_a_killed_process_leaves_every_event_that_it_wrote(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_every_event_that_it_flushed(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from serving.engine.trace import AccessTrace\n"
         "trace = AccessTrace(Path(sys.argv[1]), capacity=1000)\n"
         "while True:\n"
-        "    position = trace.admitted(f'acme/a{trace.end % 7}@1', at=1.0, is_gate=False)\n"
+        "    for _ in range(trace.end % 5 + 1):\n"
+        "        position = trace.admitted(f'acme/a{trace.end % 7}@1', at=1.0, is_gate=False)\n"
+        "    trace.flush()\n"
         "    print(position, flush=True)\n"
     )
     child = subprocess.Popen(
@@ -116,6 +120,7 @@ def test_a_killed_process_leaves_every_event_that_it_wrote(tmp_path: Path) -> No
 def test_a_torn_last_record_is_dropped_and_never_misread(tmp_path: Path, n_bytes: int) -> None:
     trace = AccessTrace(tmp_path, capacity=4)
     append(trace, 6)
+    trace.flush()
     before = (tmp_path / "ring.bin").read_bytes()
     trace.finished(5, "acme/support@1", at=2.0, usage=USAGE, is_gate=True)
     trace.close()
@@ -136,6 +141,7 @@ def test_a_machine_that_went_down_never_gives_a_position_out_again(
 ) -> None:
     trace = AccessTrace(tmp_path, capacity=10)
     append(trace, 14)
+    trace.flush()
     copy = tmp_path / "restored"
     copy.mkdir()
     for file in ("ring.bin", "names.txt"):
@@ -202,6 +208,52 @@ def test_two_processes_never_write_one_ring(tmp_path: Path) -> None:
 
     trace.close()
     AccessTrace(tmp_path, capacity=10).close()
+
+
+def test_what_a_reader_was_shown_is_in_the_file(tmp_path: Path) -> None:
+    trace = AccessTrace(tmp_path / "ours", capacity=10)
+    append(trace, 3)
+    shown = positions(trace)
+    append(trace, 1)  # Shown to nobody.
+    copied = tmp_path / "killed"
+    shutil.copytree(tmp_path / "ours", copied)
+
+    restarted = AccessTrace(copied, capacity=10)
+
+    assert shown == positions(restarted) == [0, 1, 2]
+
+
+def test_events_do_not_wait_in_memory_without_end(tmp_path: Path) -> None:
+    trace = AccessTrace(tmp_path / "ours", capacity=10_000)
+    append(trace, 1000)
+    copied = tmp_path / "killed"
+    shutil.copytree(tmp_path / "ours", copied)
+
+    assert AccessTrace(copied, capacity=10_000).end > 1000 - 256
+
+
+def test_events_that_the_disk_does_not_take_are_lost_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = AccessTrace(tmp_path, capacity=10)
+    append(trace, 2)
+    trace.flush()
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EIO, "the disk refuses")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trace_module.os, "pwrite", refuse)
+        append(trace, 3)
+        trace.flush()
+    append(trace, 2, name="beta/sql@2")
+
+    assert trace.n_lost == 3
+    page = all_of(trace)
+    assert [event.position for event in page.events] == [5, 6]
+    assert (page.first, page.next, page.end) == (5, 7, 7)
+    trace.close()
+    assert positions(AccessTrace(tmp_path, capacity=10)) == [5, 6]
 
 
 def test_an_append_after_the_end_is_counted_as_lost(tmp_path: Path) -> None:

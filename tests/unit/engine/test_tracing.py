@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 from serving.contract import TraceKind
@@ -29,7 +30,7 @@ def test_parts_of_a_request_are_summed_and_an_aborted_part_counts_as_far_as_it_c
     assert meter.aborted() is None
 
 
-def test_an_end_is_written_once_with_what_was_taken(tmp_path: Path) -> None:
+async def test_an_end_is_written_once_with_what_was_taken(tmp_path: Path) -> None:
     trace = AccessTrace(tmp_path, capacity=100)
     tracing = Tracing(trace, "engine-0")
     meter = UsageMeter()
@@ -41,7 +42,7 @@ def test_an_end_is_written_once_with_what_was_taken(tmp_path: Path) -> None:
     end()
     other()
 
-    page = asyncio.run(tracing.page(0, 100))
+    page = await tracing.page(0, 100)
     assert page is not None
     assert [(event.kind, event.request, event.is_gate) for event in page.events] == [
         (TraceKind.ADMITTED, 0, True),
@@ -55,14 +56,35 @@ def test_an_end_is_written_once_with_what_was_taken(tmp_path: Path) -> None:
     assert tracing.end == 4
 
 
-def test_a_trace_that_has_been_closed_is_told_as_none(tmp_path: Path) -> None:
+async def test_an_event_is_in_the_file_soon_after_it_happened(tmp_path: Path) -> None:
+    tracing = Tracing(AccessTrace(tmp_path / "ours", capacity=100), "engine-0")
+
+    end = tracing.begin("acme/support@1", is_gate=False)
+    for number, n_events in enumerate((1, 2)):
+        async with asyncio.timeout(30):
+            while _end_of_copy(tmp_path, number) < n_events:
+                await asyncio.sleep(0.02)
+                number += 10
+        end()
+
+
+def _end_of_copy(folder: Path, number: int) -> int:
+    """Events that would be there if the process were killed now."""
+    copied = folder / f"killed-{number}"
+    shutil.copytree(folder / "ours", copied)
+    trace = AccessTrace(copied, capacity=100)
+    trace.close()
+    return trace.end
+
+
+async def test_a_trace_that_has_been_closed_is_told_as_none(tmp_path: Path) -> None:
     tracing = Tracing(AccessTrace(tmp_path, capacity=100), "engine-0")
     tracing.begin("acme/support@1", is_gate=False)
 
     tracing.close()
     tracing.close()
 
-    assert asyncio.run(tracing.page(0, 100)) is None
+    assert await tracing.page(0, 100) is None
 
 
 def test_an_engine_whose_disk_refuses_the_trace_goes_on_without(tmp_path: Path) -> None:
