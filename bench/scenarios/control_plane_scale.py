@@ -109,7 +109,9 @@ async def _agents(
     try:
         agents = AgentProcess(process)
         deadline = time.monotonic() + 2 * _PATIENCE_SECONDS
-        while (state := await agents.state())["n_following"] < n or state["n_versions"] < n_versions:
+        while (state := await agents.state())["n_following"] < n or state[
+            "n_versions"
+        ] < n_versions:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the agents follow nothing yet: {state}")
             await asyncio.sleep(0.5)

@@ -87,14 +87,17 @@ def _offer(request: Request, connections: int, seconds: float) -> Loaded:
     return offer(request, connections=connections, seconds=seconds)
 
 
-def _warm(requests: Mapping[str, Request], say: Say) -> None:
-    """The first requests of a server import and compile; LiteLLM's take seconds."""
+def _warm(requests: Mapping[str, Request], say: Say, *, many: int) -> None:
+    """The first requests of a server import and compile; LiteLLM's take seconds.
+
+    With as many connections as are measured: a first batch of another size is another first one.
+    """
     for name, request in requests.items():
         say.now(f"warming {name}")
         for attempt in range(10):
             try:
                 offer(request, connections=ONE, seconds=1.0)
-                offer(request, connections=4, seconds=1.0)
+                offer(request, connections=many, seconds=2.0)
                 break
             except LoadFailed:
                 if attempt == 9:
@@ -107,7 +110,7 @@ def _engines(
     profile: EngineProfile = parse_profile({"model": str(tiny_base()), **_PROFILE})
     with running_sides(profile, folder, before=before, on_stage=say.stage) as sides:
         requests = {side.name: _completion(side) for side in sides}
-        _warm(requests, say)
+        _warm(requests, say, many=_ENGINE_MANY)
         rows: list[dict[str, Any]] = []
         for run in range(runs):
             say.step(f"run {run + 1} of {runs}: vLLM alone and ours")
@@ -138,7 +141,7 @@ def _gateways(folder: Path, *, runs: int, seconds: float, say: Say) -> list[dict
             stack.enter_context(litellm(direct, folder, on_stage=say.stage)),
         ]
         requests = {door.name: _chat(door) for door in doors}
-        _warm(requests, say)
+        _warm(requests, say, many=_MANY)
         rows: list[dict[str, Any]] = []
         for run in range(runs):
             say.step(f"run {run + 1} of {runs}: gateways")

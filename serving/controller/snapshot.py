@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -30,10 +31,11 @@ ENGINE_SCOPES = frozenset({"inference", "base"})
 
 
 class Entries:
-    """Entries of versions; one and the same entry as long as its row is the same object."""
+    """Entries of versions and aliases; the same ones as before for what has not changed."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[VersionRow, bool, VersionEntry | None]] = {}
+        self._aliases: dict[tuple[str, str, int], AliasEntry] = {}
 
     def of(self, rows: Iterable[VersionRow], *, is_gated: bool) -> list[VersionEntry]:
         """Those that engines shall hold, in the rows' order; others than these are forgotten."""
@@ -47,6 +49,18 @@ class Entries:
                 found = (row, is_gated, entry)
             self._known[id(row)] = found
         return [entry for _, _, entry in self._known.values() if entry is not None]
+
+    def of_aliases(
+        self, targets: Iterable[tuple[str, str, int]], *, held: Container[tuple[str, str, int]]
+    ) -> list[AliasEntry]:
+        """Those whose (tenant, adapter, number) is held, in this order; others are forgotten."""
+        known = self._aliases
+        self._aliases = {
+            target: known.get(target) or AliasEntry(*target)
+            for target in sorted(targets)
+            if target in held
+        }
+        return list(self._aliases.values())
 
 
 def compile_snapshot(
@@ -63,24 +77,19 @@ def compile_snapshot(
     with another version. Keys of tenants that are not listed are left out too.
     """
     tenants = {row.id for row in rows.tenants}
-    compiled = (entries or Entries()).of(rows.versions, is_gated=rows.cleared is not None)
+    entries = entries or Entries()
+    compiled = entries.of(rows.versions, is_gated=rows.cleared is not None)
     versions = [entry for entry in compiled if entry.tenant in tenants]
     served = [entry for entry in versions if entry.role is Role.SERVING]
-    held = {(entry.tenant, entry.adapter, entry.number) for entry in served}
+    held = set(map(attrgetter("tenant", "adapter", "number"), served))
     grants = [_grant(row) for row in rows.keys if row.tenant_id in tenants and _reaches(row)]
     gate = KeyGrant(key_id="gate", key_hash=gate_key_hash, tenant="", scopes=["gate"])
     return FleetSnapshot(
         revision=rows.revision,
         fleet=fleet,
         store_url=store_url,
-        versions=sorted(versions, key=lambda entry: entry.name),
-        aliases=[
-            AliasEntry(tenant=tenant, adapter=adapter, number=number)
-            for tenant, adapter, number in sorted(
-                (row.tenant_id, row.adapter, row.number) for row in rows.aliases
-            )
-            if (tenant, adapter, number) in held
-        ],
+        versions=sorted(versions, key=attrgetter("name")),
+        aliases=entries.of_aliases(rows.aliases, held=held),
         keys=[gate, *sorted(grants, key=lambda grant: grant.key_id)],
         tenants=[
             TenantEntry(tenant=row.id, max_in_flight=row.max_in_flight)

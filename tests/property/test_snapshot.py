@@ -11,7 +11,7 @@ from serving.contract import FleetSnapshot, Role, decode_snapshot, encode
 from serving.controller.lifecycle import SERVING_STATES, State
 from serving.controller.registry.fleet import SnapshotRows
 from serving.controller.registry.moves import version_id
-from serving.controller.registry.tables import AliasRow, KeyRow, TenantRow, VersionRow, WishesRow
+from serving.controller.registry.tables import KeyRow, TenantRow, VersionRow, WishesRow
 from serving.controller.snapshot import compile_snapshot
 
 NAMES = st.sampled_from(["acme", "globex", "initech"])
@@ -63,7 +63,7 @@ def all_rows(draw: st.DrawFn) -> SnapshotRows:
         ],
         versions=draw(st.lists(versions(), unique_by=lambda row: row.id, max_size=8)),
         aliases=[
-            AliasRow(tenant_id=tenant, adapter=adapter, number=number)
+            (tenant, adapter, number)
             for (tenant, adapter), number in draw(
                 st.dictionaries(st.tuples(NAMES, ADAPTERS), st.integers(1, 4))
             ).items()

@@ -201,6 +201,8 @@ class VersionRow(Base):
             postgresql_where=text("state != 'retired'"),
         ),
         Index("ix_versions_due", "state", "next_attempt_at"),
+        # What a snapshot asks of every version: it need not look at the rows, which are large.
+        Index("ix_versions_held", "state", "gate_phase", "id", "row_token"),
     )
 
 
