@@ -9,10 +9,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import OperationalError
 
 from serving.controller.errors import AlreadyExists, RegistryIncompatible, RegistryUnavailable
 from serving.controller.registry.repository import Repository
+from serving.controller.registry.snapshot_rows import TOKENS
 from serving.controller.registry.tables import Base
 from serving.controller.registry.transactions import Unit
 from tests.builders.registry import Clock
@@ -53,6 +55,7 @@ async def test_a_backup_of_before_the_rows_tokens_is_migrated_where_they_were_kn
     """`pg_restore --clean` leaves in the database what the backup does not know."""
     on_table = " ON versions" if repository.sessions.engine.dialect.name == "postgresql" else ""
     async with repository.sessions.writing_engine.begin() as connection:
+        await connection.execute(text("DROP INDEX ix_versions_held"))
         await connection.execute(text(f"DROP TRIGGER loraplane_row_token{on_table}"))
         await connection.execute(text("ALTER TABLE versions DROP COLUMN row_token"))
         await connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
@@ -60,6 +63,20 @@ async def test_a_backup_of_before_the_rows_tokens_is_migrated_where_they_were_kn
     await repository.prepare()
 
     assert (await repository.fleet.snapshot_rows()).versions == []
+
+
+async def test_what_a_snapshot_asks_of_every_version_is_read_from_an_index_alone(
+    repository: Repository,
+) -> None:
+    if repository.sessions.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL plans by the sizes of tables, and reads an empty one")
+    asked = TOKENS.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    async with repository.sessions.read() as session:
+        plan = await session.execute(text(f"EXPLAIN QUERY PLAN {asked}"))
+        steps = [row[-1] for row in plan if "versions" in row[-1]]
+
+    assert steps
+    assert all("USING COVERING INDEX ix_versions_held" in step for step in steps)
 
 
 async def test_what_is_written_is_there_after_opening_again(
