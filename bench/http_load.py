@@ -33,6 +33,10 @@ class LoadFailed(Exception):
     """The load could not be offered, or not every answer was a good one."""
 
 
+class NothingAnswered(LoadFailed):
+    """No answer came within the stretch, and no bad one either: the server had no processor."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked again and again."""
@@ -88,13 +92,16 @@ def parse_wrk(output: str, url: str) -> Loaded:
     """What `wrk_script` printed last.
 
     Raises:
-        LoadFailed: nothing was printed, nothing was answered, or answers were bad.
+        NothingAnswered: there was no answer.
+        LoadFailed: nothing was printed, or answers were bad.
     """
     told = [line for line in output.splitlines() if line.startswith('{"n"')]
     if not told:
         raise LoadFailed(f"wrk told nothing about {url}:\n{output[-1000:]}")
     found = json.loads(told[-1])
-    if found["failed"] or not found["n"]:
+    if not found["failed"] and not found["n"]:
+        raise NothingAnswered(f"{url}: no answer in {found['us'] / 1e6:.1f} s")
+    if found["failed"]:
         raise LoadFailed(f"{url}: {found['failed']} of {found['n']} answers were bad")
     return Loaded(found["n"], found["us"] / 1e6, found["p50"], found["p99"])
 

@@ -20,6 +20,7 @@ from serving.controller.context import ControllerContext
 from serving.controller.due_look import DueLook
 from serving.controller.errors import Deposed, RegistryUnavailable
 from serving.controller.lifecycle import State
+from serving.controller.news_waits import NewsWaits
 from serving.controller.registry.tables import VersionRow
 from serving.controller.steps.context import StepContext
 from serving.controller.steps.evaluate import evaluate
@@ -55,13 +56,15 @@ class Lane:
     width: int
     rest_seconds: float = 0.0
     """After a look that found nothing, whoever calls: where looking costs more than a query."""
+    waits_for_engines: bool = False
+    """A step that is put off is tried again as soon as an engine has said something new."""
 
 
 LANES = (
     Lane("validate", (State.VALIDATING,), validate, width=2),
     # One reference process, so one evaluation at a time.
     Lane("evaluate", (State.EVALUATING,), evaluate, width=1),
-    Lane("stage", (State.STAGING,), stage, width=4),
+    Lane("stage", (State.STAGING,), stage, width=4, waits_for_engines=True),
     Lane("retire", (State.SUPERSEDED, State.RETIRED), retire, width=1),
     # It looks at every engine's every version; nobody waits for it.
     Lane("recheck", (), recheck, width=1, rest_seconds=0.5),
@@ -95,6 +98,8 @@ class ControllerLoop:
         self._wake = [asyncio.Event() for lane in lanes for _ in range(lane.width)]
         states = {state for lane in lanes for state in lane.states}
         self._look = DueLook(self._context.repository.work, states)
+        reports = self._context.repository.fleet.reports
+        self._waits = NewsWaits(lambda: reports.n_news, self._context.clock)
 
     def hint(self) -> None:
         """Something changed: look now. Nothing is lost without it."""
@@ -127,9 +132,12 @@ class ControllerLoop:
         row = await self._claim(lane)
         if row is None:
             return False
+        n_news = self._waits.n_news
         lease = Lease(self._context.repository.work, row, lease_seconds=self._lease_seconds)
         outcome = await self._run_step(lane, row, lease)
-        await self._record(lane, row, lease, outcome)
+        pause = await self._record(lane, row, lease, outcome)
+        if lane.waits_for_engines and pause is not None:
+            self._waits.wait(row.id, n_news=n_news, pause_seconds=pause)
         return True
 
     async def _claim(self, lane: Lane) -> VersionRow | None:
@@ -137,9 +145,13 @@ class ControllerLoop:
             return await claim_recheck(
                 self._context, owner=self._owner, lease_seconds=self._lease_seconds
             )
-        return await self._context.repository.work.claim_due(
-            lane.states, lease_seconds=self._lease_seconds, owner=self._owner
+        hurried = self._waits.take() if lane.waits_for_engines else {}
+        row = await self._context.repository.work.claim_due(
+            lane.states, lease_seconds=self._lease_seconds, owner=self._owner, hurried=hurried
         )
+        if row is not None:
+            self._waits.put_back(hurried, but_for=row.id)
+        return row
 
     async def _serve(self, lane: Lane, wake: asyncio.Event) -> None:
         while True:
@@ -163,13 +175,15 @@ class ControllerLoop:
 
     async def _is_due(self, lane: Lane) -> bool:
         """Whether a claim may find something; a claim that finds nothing costs more."""
-        if not lane.states:
+        if not lane.states or (lane.waits_for_engines and self._waits.is_ready()):
             return True
         due_at = await self._look.due_at(lane.states)
         return due_at is not None and due_at <= self._context.clock()
 
     async def _pause(self, lane: Lane) -> float:
         due_at = await self._look.due_at(lane.states)
+        hurried_at = self._waits.next_at() if lane.waits_for_engines else None
+        due_at = min((at for at in (due_at, hurried_at) if at is not None), default=None)
         if due_at is None:
             return _IDLE_SECONDS
         # A version whose lease another worker holds looks due: don't spin on it.
@@ -200,10 +214,13 @@ class ControllerLoop:
             log.exception("step failed", step=lane.name, version=row.id, tries=row.attempts)
             return Retry("internal_error", detail={"error": type(exc).__name__})
 
-    async def _record(self, lane: Lane, row: VersionRow, lease: Lease, outcome: Outcome) -> None:
+    async def _record(
+        self, lane: Lane, row: VersionRow, lease: Lease, outcome: Outcome
+    ) -> float | None:
+        """Write what became of a step; returns the pause before its next try, None: it is done."""
         match outcome:
             case Done():
-                return
+                return None
             case Retry(code, after_seconds, detail):
                 pause = backoff_seconds(row.attempts) if after_seconds is None else after_seconds
                 error = {"step": lane.name, "code": code, **detail}
@@ -214,8 +231,9 @@ class ControllerLoop:
         if not lane.states:
             # A version in service has clocks of its own that this must not touch.
             await self._context.repository.rechecks.put_off(row.id, lease.token, error)
-            return
+            return None
         await lease.apply(retry_after_seconds=pause, error=error)
+        return pause
 
 
 def backoff_seconds(tries: int) -> float:

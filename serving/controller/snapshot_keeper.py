@@ -49,7 +49,7 @@ class SnapshotKeeper:
         self._lock = asyncio.Lock()
         self._whole = b""
         self._deltas: dict[str, bytes] = {}
-        self._n_frozen = 0
+        self._n_frozen = -_FEW_VERSIONS
 
     async def fetch(self, context: ControllerContext) -> Present:
         """A snapshot that is at least as new as the notifier's revision.
@@ -102,6 +102,7 @@ class SnapshotKeeper:
         # Rows and entries of thousands of versions live as long as the process. A full collection
         # looks at every one of them, each time in the middle of somebody's promotion: measured,
         # that was half of it. Each doubling is one collection more, and then they are passed over.
+        # So is, from the first look on, what the process has imported.
         if n_versions > 2 * self._n_frozen + _FEW_VERSIONS:
             gc.collect()
             gc.freeze()

@@ -60,6 +60,8 @@ class ReportWriter:
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._latest: dict[str, tuple[str, EngineReport]] = {}
+        self.n_news = 0
+        """Reports of this process that said something new: see `Recorded.is_news`."""
 
     def find(self, engine_id: str, token: str) -> EngineReport | None:
         """The report with that token, where this process has written it; None: read the row."""
@@ -107,6 +109,7 @@ class ReportWriter:
                 await self._write_batch([item])
             return
         self._latest |= latest
+        self.n_news += sum(one.is_news for one in recorded)
         for item, result in zip(batch, recorded, strict=True):
             if not item.done.done():
                 item.done.set_result(result)

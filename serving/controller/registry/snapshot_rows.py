@@ -105,7 +105,7 @@ class SnapshotReader:
     async def _read_versions(self, session: AsyncSession) -> list[VersionRow]:
         # Another call may put a newer look in its place while this one reads.
         known = self._versions
-        found: dict[str, int] = dict((await session.execute(TOKENS)).tuples().all())
+        found = {row[0]: row[1] for row in (await session.execute(TOKENS)).all()}
         # 0 is a row that was never changed since it was made, or since there are tokens.
         fresh = [key for key, token in found.items() if key not in known or known[key][0] != token]
         query = select(VersionRow).where(_HELD)

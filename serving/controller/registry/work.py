@@ -17,7 +17,7 @@ from serving.controller.registry import moves
 from serving.controller.registry.moves import Move, is_in_snapshot
 from serving.controller.registry.probes import replace_probes
 from serving.controller.registry.tables import GateReportRow, Json, NoiseFloorRow, VersionRow
-from serving.controller.registry.transactions import Sessions, Unit
+from serving.controller.registry.transactions import MAX_KEYS, Sessions, Unit
 from serving.controller.staleness import Proof
 
 SETTABLE = frozenset(
@@ -33,16 +33,22 @@ class Work:
         self._sessions = sessions
 
     async def claim_due(
-        self, states: Collection[State], *, lease_seconds: float, owner: str
+        self,
+        states: Collection[State],
+        *,
+        lease_seconds: float,
+        owner: str,
+        hurried: Collection[str] = (),
     ) -> VersionRow | None:
         """Lease the version in one of `states` that is due longest; None when none is due.
 
-        Due: `next_attempt_at` is past, nobody holds an unexpired lease, not released.
+        Due: `next_attempt_at` is past or it is one of `hurried`, nobody holds an unexpired lease,
+        not released.
         The row's `lock_token` is the key for `apply`.
         """
 
         async def work(unit: Unit) -> VersionRow | None:
-            row = await unit.one(_due(states, unit.now).limit(1))
+            row = await unit.one(_due(states, unit.now, hurried).limit(1))
             if row is not None:
                 row.lock_token, row.lock_owner = secrets.token_hex(16), owner
                 row.lock_expires_at = unit.now + lease_seconds
@@ -50,7 +56,7 @@ class Work:
 
         # A look without the write lock first: an idle fleet must not write.
         async with self._sessions.read() as session:
-            seen = await session.execute(_due(states, self._sessions.clock()).limit(1))
+            seen = await session.execute(_due(states, self._sessions.clock(), hurried).limit(1))
             if seen.scalar_one_or_none() is None:
                 return None
         return await self._sessions.write(work)
@@ -233,12 +239,15 @@ async def guarded(
     return await sessions.write(work)
 
 
-def _due(states: Collection[State], now: float) -> Any:
+def _due(states: Collection[State], now: float, hurried: Collection[str] = ()) -> Any:
+    is_due = VersionRow.next_attempt_at <= now
+    if hurried:
+        is_due = or_(is_due, VersionRow.id.in_(list(hurried)[:MAX_KEYS]))
     return (
         select(VersionRow)
         .where(
             VersionRow.state.in_([state.value for state in states]),
-            VersionRow.next_attempt_at <= now,
+            is_due,
             VersionRow.released_at.is_(None),
             or_(VersionRow.lock_token.is_(None), VersionRow.lock_expires_at <= now),
         )

@@ -30,7 +30,8 @@ class Lease:
 
     async def apply(self, **changes: Any) -> bool:
         """`Work.apply` under this lease, with the latest progress; False: stale, nothing done."""
-        if changes.get("keep_lease") and self._latest != self._shown:
+        goes_on = changes.get("keep_lease") or changes.get("retry_after_seconds") is not None
+        if goes_on and self._latest != self._shown:
             changes["progress"] = self._latest
         move = changes.pop("move", None)
         is_held = await self._work.apply(self.version_id, self.token, move, **changes)

@@ -20,7 +20,7 @@ from serving.controller.steps.observation import Observation, observe_version
 from serving.controller.steps.outcome import Done, Outcome, Retry
 
 _LOOK_SECONDS = 0.1
-"""First pause between two looks; engines that hold the bytes have proven them by then."""
+"""First pause between two looks, where no engine says anything new before."""
 _LOOK_SECONDS_MAX = 2.0
 
 
@@ -42,7 +42,6 @@ async def stage(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
             return await _promote(context, row, lease, seen)
         # Its time does not run meanwhile: the gate measures one version after the other.
         lease.progress("waiting_for_gate", 0, len(unmeasured))
-        await lease.apply(keep_lease=True)
         kinds = [kind.to_json() for kind in unmeasured]
         return Retry("waiting_for_gate", after_seconds=_LOOK_SECONDS_MAX, detail={"kinds": kinds})
     since = _ready_since(row, seen, now)
@@ -55,7 +54,6 @@ async def stage(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
     )
     if since is not None and now - since > context.settings.stage_timeout_seconds:
         return await _hold(lease, seen)
-    await lease.apply(keep_lease=True)
     pause = min(_LOOK_SECONDS * 1.2 ** min(row.attempts, 100), _LOOK_SECONDS_MAX)
     return Retry(_code(seen), after_seconds=pause, detail=_evidence(seen))
 

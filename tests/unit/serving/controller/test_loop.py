@@ -22,6 +22,7 @@ from serving.controller.steps.context import StepContext
 from serving.controller.steps.lease import Lease
 from serving.controller.steps.outcome import Done, Outcome, Retry, Terminal
 from tests.builders.base_folders import TINY, card_of
+from tests.builders.controller import a_report
 from tests.builders.registry import a_version, an_upload
 from tests.builders.steps_world import StepsWorld, steps_world
 
@@ -211,3 +212,73 @@ async def test_a_registry_that_is_away_does_not_end_the_loop(
 
 def test_the_pause_grows_with_the_tries_up_to_a_minute() -> None:
     assert [backoff_seconds(n) for n in (0, 1, 2, 5, 6, 1000)] == [1.0, 2.0, 4.0, 32.0, 60.0, 60.0]
+
+
+async def test_a_version_is_looked_at_before_its_pause_is_over_when_an_engine_says_something_new(
+    world: StepsWorld,
+) -> None:
+    await evaluating(world)
+    n_looks = 0
+
+    async def step(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
+        nonlocal n_looks
+        n_looks += 1
+        if n_looks == 2:  # Too late for this look.
+            await says(world, is_ready=False)
+        return Retry("waiting_for_proof", after_seconds=8.0)
+
+    loop, waits = loop_of(world), dataclasses.replace(lane(step), waits_for_engines=True)
+    assert await loop.turn(waits)
+    await says(world, is_ready=True)
+    assert not await loop.turn(waits), "engines that talk all the time would be looked at always"
+    world.clock.advance(2.0)
+    assert await loop.turn(waits)
+    world.clock.advance(2.0)
+    assert await loop.turn(waits)
+    world.clock.advance(2.0)
+    await says(world, is_ready=False)  # The same as before.
+    assert not await loop.turn(waits)
+    world.clock.advance(6.0)
+    assert await loop.turn(waits)
+
+
+async def test_news_of_engines_is_nothing_to_a_step_that_does_not_wait_for_them(
+    world: StepsWorld,
+) -> None:
+    await evaluating(world)
+
+    async def step(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
+        return Retry("not_yet", after_seconds=8.0)
+
+    loop = loop_of(world)
+    assert await loop.turn(lane(step))
+    await says(world, is_ready=True)
+    world.clock.advance(2.0)
+    assert not await loop.turn(lane(step))
+
+
+async def test_of_versions_that_wait_each_is_looked_at_once_for_what_is_new(
+    world: StepsWorld,
+) -> None:
+    versions = {await evaluating(world, content) for content in ("one", "two", "three")}
+    seen: list[str] = []
+
+    async def step(context: StepContext, row: VersionRow, lease: Lease) -> Outcome:
+        seen.append(row.id)
+        return Retry("waiting_for_proof", after_seconds=8.0)
+
+    loop, waits = loop_of(world), dataclasses.replace(lane(step), waits_for_engines=True)
+    while await loop.turn(waits):
+        pass
+    seen.clear()
+    await says(world, is_ready=True)
+    world.clock.advance(2.0)
+    while await loop.turn(waits):
+        pass
+
+    assert sorted(seen) == sorted(versions)
+
+
+async def says(world: StepsWorld, *, is_ready: bool) -> None:
+    """An engine reports, and but for this always the same."""
+    await world.repository.fleet.record_report(a_report(is_ready=is_ready))
