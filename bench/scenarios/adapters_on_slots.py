@@ -307,6 +307,8 @@ def main() -> None:
     """Measure, print the table, and write the result with `--write`."""
     options = _options()
     machine = machine_of(options, CPU)
+    # Read before anything is measured: a wrong file must not cost ten minutes.
+    before = read_result(options.before) if options.before else None
     profile = machine.engine_profile()
     if 1 not in machine.adapters or profile.gpu_slots not in machine.adapters:
         raise MachineInvalid(f"adapters: needs 1 and the number of slots, {profile.gpu_slots}")
@@ -331,8 +333,8 @@ def main() -> None:
         bounds = bounds_of(points, engine, find_base_folder(profile.model))
     shares = shares_of(rows, slots=Point(profile.gpu_slots), past=past)
     figures = [*figures_of(rows, points), *bounds]
-    if options.before:
-        figures += before_figures(read_result(options.before), figures)
+    if before is not None:
+        figures += before_figures(before, figures)
     goals = goals_of(rows, shares, past)
     print_figures(QUESTION, figures, goals)
     group = f"where the time goes, {past.label}"
