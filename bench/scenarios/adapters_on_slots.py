@@ -30,7 +30,7 @@ from adapters.base_folder import find_base_folder
 from bench.closed_loop import Ask, run_closed_loop
 from bench.figure_table import Say, found, print_figures, progress_line
 from bench.machine import Machine, MachineInvalid, add_machine_option, machine_of
-from bench.result import Figure, Goal, Result, read_result, write_result
+from bench.result import BadResult, Figure, Goal, Result, read_result, write_result
 from bench.weights_read import base_bytes, bound_of
 from bench.worker_profile import ProfilerMissing, sample_worker
 from serving.tuning.generator import Model
@@ -273,13 +273,21 @@ def goals_of(
     ]
 
 
+def _earlier(text: str) -> Result:
+    # As the options are read: a wrong file must not be found after ten minutes of measuring.
+    try:
+        return read_result(Path(text))
+    except (BadResult, FileNotFoundError) as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two short runs of the fewest points")
     parser.add_argument("--write", action="store_true", help="write bench/results")
     parser.add_argument("--profile", action="store_true", help="also sample the worker (py-spy)")
-    parser.add_argument("--before", type=Path, help="an earlier result file to compare with")
+    parser.add_argument("--before", type=_earlier, help="an earlier result file to compare with")
     add_machine_option(parser)
     return parser.parse_args()
 
@@ -307,8 +315,6 @@ def main() -> None:
     """Measure, print the table, and write the result with `--write`."""
     options = _options()
     machine = machine_of(options, CPU)
-    # Read before anything is measured: a wrong file must not cost ten minutes.
-    before = read_result(options.before) if options.before else None
     profile = machine.engine_profile()
     if 1 not in machine.adapters or profile.gpu_slots not in machine.adapters:
         raise MachineInvalid(f"adapters: needs 1 and the number of slots, {profile.gpu_slots}")
@@ -333,8 +339,8 @@ def main() -> None:
         bounds = bounds_of(points, engine, find_base_folder(profile.model))
     shares = shares_of(rows, slots=Point(profile.gpu_slots), past=past)
     figures = [*figures_of(rows, points), *bounds]
-    if before is not None:
-        figures += before_figures(before, figures)
+    if options.before is not None:
+        figures += before_figures(options.before, figures)
     goals = goals_of(rows, shares, past)
     print_figures(QUESTION, figures, goals)
     group = f"where the time goes, {past.label}"
