@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from itertools import combinations
 
 import pytest
 
 from bench.result import RESULTS, read_result
 from serving.tuning.goals import Goals
+from serving.tuning.load_shape import Shape
 from serving.tuning.race import Evidence, Round
 from serving.tuning.shapes import BUILT_IN
 from serving.tuning.space import Setting
-from tests.fakes.tuned_engine import figures
+from tests.fakes.tuned_engine import MEASURED, figures
 
 RECORDED = RESULTS / "tuned_profile.json"
 pytestmark = pytest.mark.skipif(
@@ -37,11 +39,15 @@ def pair() -> tuple[Evidence, Evidence]:
         for row in result.raw["grid"]
     ]
     fake = [
-        Round(one.setting, one.number, figures(one.setting, spec.draw(one.number), kind="short"))
+        Round(one.setting, one.number, _answered(one.setting, spec.draw(one.number)))
         for one in real
     ]
     start, goals = real[0].setting, Goals("gap_p99", (), "short")
     return Evidence(start, goals, real), Evidence(start, goals, fake)
+
+
+def _answered(setting: Setting, shape: Shape) -> Mapping[str, float]:
+    return figures(setting, shape, kind="short", prices=MEASURED)
 
 
 def ratios(evidence: Evidence, metric: str) -> dict[Setting, float]:
