@@ -51,6 +51,7 @@ from serving.engine.profile import EngineProfile, parse_profile
 QUESTION = "What does tenancy cost a request, in process and beside LiteLLM and Envoy?"
 _MANY, _ENGINE_MANY = 16, 8
 _TRIES = 4
+"""Of a stretch without any answer; each is told on stderr."""
 _BLOCKS = 3
 """Of each variant in a run, in turn; a run's figure is the median of its blocks'."""
 _PROFILE = {

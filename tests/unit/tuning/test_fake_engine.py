@@ -22,10 +22,6 @@ from serving.tuning.space import Setting
 from tests.fakes.tuned_engine import MEASURED, figures
 
 RECORDED = RESULTS / "tuned_profile.json"
-pytestmark = pytest.mark.skipif(
-    not RECORDED.exists(),
-    reason="no recorded grid yet: python -m bench.scenarios.tuned_profile --write",
-)
 
 
 @pytest.fixture(scope="module")
