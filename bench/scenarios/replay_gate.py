@@ -51,7 +51,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "max_num_seqs": 64},
 }  # fmt: skip
 _RATE = 1.3
-"""Requests per second; estimated from the tuned profile's grid to be below what two cores can do."""
+"""Requests per second; guessed from the tuned profile's grid as below what two cores can do."""
 WINDOW = ShapeSpec(
     "long-prefill",
     Poisson(_RATE),
