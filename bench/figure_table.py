@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.result import Figure, Goal
@@ -20,16 +22,28 @@ _WIDTH = 200
 class Say:
     """Tells what runs now; each `step` is one of the steps that were announced."""
 
-    def __init__(self, progress: Progress, task: int) -> None:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
+        self._began = time.monotonic()
 
     def step(self, text: str) -> None:
-        """One more step is over; `text` is what follows."""
-        self._progress.update(self._task, advance=1, description=text)  # type: ignore[arg-type]
+        """One more step is over; `text` is what follows.
+
+        A line of its own where stderr is no terminal: a bar is not drawn there, and in a log half
+        an hour of nothing looks like a program that hangs.
+        """
+        self._progress.update(self._task, advance=1, description=text)
+        if not self._progress.console.is_terminal:
+            task = self._progress.tasks[0]
+            seconds = time.monotonic() - self._began
+            print(
+                f"{seconds:5.0f} s  {task.completed:.0f}/{task.total:.0f}  {text}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
 
     def now(self, text: str) -> None:
         """What runs now, within a step."""
-        self._progress.update(self._task, description=text)  # type: ignore[arg-type]
+        self._progress.update(self._task, description=text)
 
     def stage(self, text: str, seconds: float) -> None:
         """As `now`, with how long it has taken so far."""
