@@ -106,22 +106,28 @@ class HeldSnapshot:
     snapshot: FleetSnapshot
     tag: str
     parts: Mapping[str, Index]
+    sums: Mapping[str, int]
+    """Of the items' hashes, by part."""
 
     @classmethod
     def of(cls, snapshot: FleetSnapshot, known: HeldSnapshot | None = None) -> Self:
         """Index a snapshot; what `known` holds, too, is neither hashed nor kept again."""
         parts: dict[str, Index] = {}
         lists: dict[str, list[Any]] = {}
+        sums: dict[str, int] = {}
         for name in _KEYS:
+            items = getattr(snapshot, name)
             before = {} if known is None else known.parts[name]
-            part = _index(name, getattr(snapshot, name), before)
-            if known is not None and part is before:
-                lists[name] = getattr(known.snapshot, name)
-            elif known is not None:
-                lists[name] = [found.item for found in part.values()]
-            parts[name] = part
+            if known is not None and items is getattr(known.snapshot, name):
+                lists[name], parts[name] = items, before
+            else:
+                lists[name], parts[name] = _index(name, items, before)
+            if known is not None and parts[name] is before:
+                sums[name] = known.sums[name]
+            else:
+                sums[name] = _sum(parts[name])
         shared = msgspec.structs.replace(snapshot, **lists)
-        return cls(shared, _tag(shared, parts), parts)
+        return cls(shared, _tag(shared, sums), parts, sums)
 
     @cached_property
     def proven(self) -> dict[str, VersionReport]:
@@ -139,16 +145,24 @@ def _name(report: VersionReport) -> str:
     return report.name
 
 
-def _index(part: str, items: list[Any], before: Index) -> Index:
-    """By key; `before` itself where nothing is different: it is kept many times over."""
+def _index(part: str, items: list[Any], before: Index) -> tuple[list[Any], Index]:
+    """The items, and by key what is made of them.
+
+    `before` itself where nothing is different, and the list itself where its items are those of the
+    index: both are kept many times over, and what is the same object need not be compared.
+    """
     index: Index = {}
-    key_of, is_same = _KEYS[part], len(items) == len(before)
+    key_of, is_same, is_shared = _KEYS[part], len(items) == len(before), True
     for item in items:
         found = before.get(key_of(item))
         if found is None or (found.item is not item and found.item != item):
             found, is_same = _indexed(part, item), False
+        elif found.item is not item:
+            is_shared = False
         index[found.key] = found
-    return before if is_same else index
+    is_shared = is_shared and len(index) == len(items)
+    shared = items if is_shared else [found.item for found in index.values()]
+    return shared, before if is_same else index
 
 
 def _indexed(part: str, item: Any) -> Indexed:
@@ -163,10 +177,13 @@ def _hash(part: str, item: Any) -> int:
     return int.from_bytes(found.digest())
 
 
-def _tag(snapshot: FleetSnapshot, parts: Mapping[str, Index]) -> str:
+def _sum(index: Index) -> int:
+    return sum(found.hash for found in index.values())
+
+
+def _tag(snapshot: FleetSnapshot, sums: Mapping[str, int]) -> str:
     rest = (snapshot.fleet, snapshot.store_url, snapshot.cleared)
-    total = sum(found.hash for part in parts.values() for found in part.values())
-    whole = (total + _hash("rest", rest)) % 2**_BITS
+    whole = (sum(sums.values()) + _hash("rest", rest)) % 2**_BITS
     return f"{snapshot.revision}-{whole:032x}"
 
 
@@ -187,6 +204,8 @@ def diff(before: HeldSnapshot, after: HeldSnapshot) -> SnapshotDelta:
 
 
 def _changes(before: Index, after: Index) -> Changes[Any]:
+    if before is after:
+        return Changes()
     put = []
     for key, found in after.items():
         old = before.get(key)
@@ -214,10 +233,11 @@ def apply(before: HeldSnapshot, delta: SnapshotDelta) -> HeldSnapshot:
         format=delta.format,
         **lists,
     )
-    tag = _tag(snapshot, parts)
+    sums = {name: _sum(part) for name, part in parts.items()}
+    tag = _tag(snapshot, sums)
     if tag != delta.tag:
         raise DeltaMismatch(f"leads to {tag}, not to {delta.tag}")
-    return HeldSnapshot(snapshot, tag, parts)
+    return HeldSnapshot(snapshot, tag, parts, sums)
 
 
 def _changed(before: Index, changes: Changes[Any], name: str) -> Index:

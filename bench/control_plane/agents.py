@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -235,7 +235,7 @@ def _read(before: Followed | None, headers: dict[str, str], body: bytes) -> Held
         return apply(before.held, decode_delta(body))
     held, tag = HeldSnapshot.of(decode_snapshot(body)), headers.get(TAG_HEADER, "")
     assert tag in ("", held.tag), "the tag that was sent is not that of the snapshot"
-    return HeldSnapshot(held.snapshot, tag, held.parts)
+    return replace(held, tag=tag)
 
 
 def _report_of(held: HeldSnapshot) -> EngineReport:

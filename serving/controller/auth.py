@@ -10,9 +10,10 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import wraps
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from serving.contract import derive_secret, engine_token, hash_key
@@ -130,6 +131,24 @@ async def authenticated(
     return await identify(context_of(request), credentials.credentials)
 
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def for_engines(endpoint: Endpoint) -> Endpoint:
+    """The endpoint of a plain route, `engine_only`; `access_rule` of it says so.
+
+    It raises Unauthenticated and Forbidden as the rule does, before it reads anything else.
+    """
+
+    @wraps(endpoint)
+    async def guarded(request: Request) -> Response:
+        await engine_only(await authenticated(request, await _bearer(request)))
+        return await endpoint(request)
+
+    guarded.access_rule = engine_only  # type: ignore[attr-defined]
+    return guarded
+
+
 AnyCaller = Annotated[Caller, Depends(authenticated)]
 
 
@@ -180,7 +199,6 @@ def _tenant_access(scope: Scope) -> Callable[[str, Caller], Awaitable[Caller]]:
 
 Context = Annotated[ControllerContext, Depends(_context)]
 Admin = Annotated[Caller, Depends(admin_only)]
-Engine = Annotated[Caller, Depends(engine_only)]
 Reader = Annotated[Caller, Depends(_tenant_access(Scope.READ))]
 Pusher = Annotated[Caller, Depends(_tenant_access(Scope.PUSH))]
 Promoter = Annotated[Caller, Depends(_tenant_access(Scope.PROMOTE))]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -30,12 +30,26 @@ ENGINE_SCOPES = frozenset({"inference", "base"})
 """What a tenant's key may mean to an engine; its other scopes are the controller's."""
 
 
+T = TypeVar("T")
+
+
 class Entries:
-    """Entries of versions and aliases; the same ones as before for what has not changed."""
+    """Parts of the last snapshot; the same objects again for what has not changed."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[VersionRow, bool, VersionEntry | None]] = {}
         self._aliases: dict[tuple[str, str, int], AliasEntry] = {}
+        self._parts: dict[str, tuple[tuple[object, ...], object]] = {}
+
+    def part(self, name: str, sources: tuple[object, ...], make: Callable[[], T]) -> T:
+        """What `make` makes of the sources; the last one itself if these are as they were.
+
+        Rows that nobody has written since the last look are in the very same list.
+        """
+        known = self._parts.get(name)
+        if known is None or known[0] != sources:
+            known = self._parts[name] = (sources, make())
+        return cast("T", known[1])
 
     def of(self, rows: Iterable[VersionRow], *, is_gated: bool) -> list[VersionEntry]:
         """Those that engines shall hold, in the rows' order; others than these are forgotten."""
@@ -76,32 +90,46 @@ def compile_snapshot(
     An alias is left out when its version is not held: an engine answers "not found" then, never
     with another version. Keys of tenants that are not listed are left out too.
     """
-    tenants = {row.id for row in rows.tenants}
     entries = entries or Entries()
+    tenants = entries.part("tenants", (rows.tenants,), lambda: _tenants(rows))
+    known = {tenant.tenant for tenant in tenants}
     compiled = entries.of(rows.versions, is_gated=rows.cleared is not None)
-    versions = [entry for entry in compiled if entry.tenant in tenants]
+    versions = [entry for entry in compiled if entry.tenant in known]
     served = [entry for entry in versions if entry.role is Role.SERVING]
     held = set(map(attrgetter("tenant", "adapter", "number"), served))
-    grants = [_grant(row) for row in rows.keys if row.tenant_id in tenants and _reaches(row)]
-    gate = KeyGrant(key_id="gate", key_hash=gate_key_hash, tenant="", scopes=["gate"])
     return FleetSnapshot(
         revision=rows.revision,
         fleet=fleet,
         store_url=store_url,
         versions=sorted(versions, key=attrgetter("name")),
-        aliases=entries.of_aliases(rows.aliases, held=held),
-        keys=[gate, *sorted(grants, key=lambda grant: grant.key_id)],
-        tenants=[
-            TenantEntry(tenant=row.id, max_in_flight=row.max_in_flight)
-            for row in sorted(rows.tenants, key=lambda row: row.id)
-        ],
+        aliases=entries.part(
+            "aliases", (rows.aliases, held), lambda: entries.of_aliases(rows.aliases, held=held)
+        ),
+        keys=entries.part(
+            "keys", (rows.keys, known, gate_key_hash), lambda: _keys(rows, known, gate_key_hash)
+        ),
+        tenants=tenants,
         cleared=None if rows.cleared is None else sorted(_kind(row) for row in rows.cleared),
-        residency=_residency(rows, {entry.name for entry in served}),
+        residency=_residency(rows, served),
     )
 
 
-def _residency(rows: SnapshotRows, served: set[str]) -> list[EngineWishes]:
+def _tenants(rows: SnapshotRows) -> list[TenantEntry]:
+    return [
+        TenantEntry(tenant=row.id, max_in_flight=row.max_in_flight)
+        for row in sorted(rows.tenants, key=lambda row: row.id)
+    ]
+
+
+def _keys(rows: SnapshotRows, tenants: set[str], gate_key_hash: str) -> list[KeyGrant]:
+    gate = KeyGrant(key_id="gate", key_hash=gate_key_hash, tenant="", scopes=["gate"])
+    grants = [_grant(row) for row in rows.keys if row.tenant_id in tenants and _reaches(row)]
+    return [gate, *sorted(grants, key=lambda grant: grant.key_id)]
+
+
+def _residency(rows: SnapshotRows, entries: Iterable[VersionEntry]) -> list[EngineWishes]:
     """Wishes for what is served alone: a version may have left since they were computed."""
+    served = {entry.name for entry in entries} if rows.wishes else set()
     wishes = []
     for row in sorted(rows.wishes, key=lambda row: row.engine_id):
         companions = {

@@ -146,4 +146,4 @@ def _read(response: httpx.Response, before: HeldSnapshot | None) -> HeldSnapshot
         return apply(before, decode_delta(response.content))
     snapshot, tag = decode_snapshot(response.content), response.headers.get(TAG_HEADER)
     held = HeldSnapshot.of(snapshot) if tag else None
-    return held if held and held.tag == tag else HeldSnapshot(snapshot, "", {})
+    return held if held and held.tag == tag else HeldSnapshot(snapshot, "", {}, {})

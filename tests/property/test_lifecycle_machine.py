@@ -15,10 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from serving.controller.errors import Conflict
 from serving.controller.lifecycle import Event, State, Verdict, allowed_events, next_state
+from serving.controller.registry.fleet import Fleet
 from serving.controller.registry.moves import Move
 from serving.controller.registry.repository import Repository
 from serving.controller.registry.tables import VersionRow
-from serving.controller.snapshot import compile_snapshot
+from serving.controller.snapshot import Entries, compile_snapshot
+from serving.snapshot_delta import HeldSnapshot
 from tests.builders.registry import Clock, a_version, an_upload
 
 T = TypeVar("T")
@@ -40,6 +42,8 @@ class AdapterLife(RuleBasedStateMachine):
         self.n_uploads = 0
         self.may_serve: set[str] = set()
         self.seen: dict[int, bytes] = {}
+        self.looks, self.entries = Fleet(self.repository.sessions), Entries()
+        self.held: HeldSnapshot | None = None
 
     def teardown(self) -> None:
         self.run(self.repository.close())
@@ -182,6 +186,23 @@ class AdapterLife(RuleBasedStateMachine):
 
         assert self.seen.setdefault(rows.revision, content) == content
         assert max(self.seen) == rows.revision
+
+    @invariant()
+    def what_is_read_of_a_change_alone_is_what_a_newcomer_reads(self) -> None:
+        rows = self.run(self.looks.snapshot_rows())
+        kept = compile_snapshot(
+            rows, fleet="b", store_url="file:///", gate_key_hash="f", entries=self.entries
+        )
+        held = HeldSnapshot.of(kept, self.held)
+        newcomer = Fleet(self.repository.sessions)
+        whole = compile_snapshot(
+            self.run(newcomer.snapshot_rows()), fleet="b", store_url="file:///", gate_key_hash="f"
+        )
+
+        assert kept == whole
+        assert held.snapshot == whole
+        assert held.tag == HeldSnapshot.of(whole).tag
+        self.held = held
 
     @invariant()
     def the_audit_explains_every_state(self) -> None:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Json = dict[str, Any]
-_TOKEN_BITS = 62
+TOKEN_BITS = 62
 """What a signed 64-bit column holds for certain."""
 
 
@@ -60,6 +60,8 @@ class FleetRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     revision: Mapped[int] = mapped_column(default=0)
     """Bumped in the same transaction as every change of the snapshot's content."""
+    revision_token: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Random, another one with each revision: see `changes.Mark`."""
     audit_sequence: Mapped[int] = mapped_column(default=0)
     residency_mode: Mapped[str | None] = mapped_column(String(16))
     """`auto` or `off`; None: never set, so the controller's setting holds."""
@@ -185,7 +187,7 @@ class VersionRow(Base):
     that a registry that came back from a backup never gives an old one to new content."""
     __mapper_args__ = {  # noqa: RUF012 - SQLAlchemy's own protocol
         "version_id_col": row_token,
-        "version_id_generator": lambda _before: secrets.randbits(_TOKEN_BITS),
+        "version_id_generator": lambda _before: secrets.randbits(TOKEN_BITS),
     }
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "adapter"], ["adapters.tenant_id", "adapters.name"]),

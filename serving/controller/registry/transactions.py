@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from serving.controller.errors import Deposed, RegistryUnavailable
-from serving.controller.registry.tables import AuditRow, FleetRow, Json
+from serving.controller.registry.changes import Changes, Mark, RecordingSession, touched_by
+from serving.controller.registry.tables import TOKEN_BITS, AuditRow, FleetRow, Json
 
 T = TypeVar("T")
 
@@ -60,7 +62,13 @@ class Unit:
         """Give the snapshot's content, changed in this transaction, a new revision."""
         if not self.changed:
             self.fleet.revision += 1
+            self.fleet.revision_token = secrets.randbits(TOKEN_BITS)
             self.changed = True
+
+    @property
+    def mark(self) -> Mark:
+        """Of the snapshot's content, as far as this transaction knows."""
+        return Mark(self.fleet.revision, self.fleet.revision_token)
 
     def audit(
         self,
@@ -109,7 +117,11 @@ class Sessions:
         self.engine = _open_engine(url)
         self._read = async_sessionmaker(_reading(self.engine), expire_on_commit=False)
         self.writing_engine = _writing(self.engine)
-        self._write = async_sessionmaker(self.writing_engine, expire_on_commit=False)
+        self._write = async_sessionmaker(
+            self.writing_engine, expire_on_commit=False, sync_session_class=RecordingSession
+        )
+        self.changes = Changes()
+        """What the writes of this process have changed."""
         self._listeners: list[Callable[[int], None]] = []
         self._term: int | None = None
 
@@ -182,8 +194,11 @@ class Sessions:
             ).scalar_one()
             self._fence(fleet)
             unit = Unit(session=session, fleet=fleet, now=self.clock())
+            before = unit.mark
             result = await work(unit)
             await session.flush()
+        if unit.changed:
+            self.changes.note(before, unit.mark, touched_by(session))
         if unit.changed or unit.audited:
             for listener in self._listeners:
                 listener(unit.fleet.revision)
@@ -195,7 +210,8 @@ class Sessions:
         # and in each: behind a pooler by transactions the next may be on another connection.
         if self.engine.dialect.name != "sqlite":
             limit = f"SET LOCAL idle_in_transaction_session_timeout = {_ABANDONED_SECONDS * 1000}"
-            await session.execute(text(limit))
+            # Past the session, which takes a text for a write of any rows.
+            await (await session.connection()).execute(text(limit))
 
     def _fence(self, fleet: FleetRow) -> None:
         if self._term is None:

@@ -1,4 +1,8 @@
-"""/internal/v1: what engines pull and report. Engines' token alone."""
+"""/internal/v1: what engines pull and report. Engines' token alone.
+
+Plain routes, without FastAPI's reading of parameters: a promotion is four requests of every engine
+at the same moment, and each one's share of the framework is time that the last engine waits.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,18 @@ import asyncio
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
+from msgspec import Meta
 
 from adapters.errors import ArtifactTooLarge
 from serving.contract import decode_report
-from serving.controller.auth import Context, Engine
+from serving.controller.auth import context_of, for_engines
 from serving.controller.context import ControllerContext
 from serving.controller.errors import RequestInvalid
 from serving.controller.snapshot_keeper import Present, SnapshotKeeper
 from serving.snapshot_delta import MEDIA_TYPE, TAG_HEADER
 
-router = APIRouter(prefix="/internal/v1", tags=["internal"], include_in_schema=False)
+router = APIRouter()
 
 MAX_WAIT_SECONDS = 60.0
 MAX_REVISION = 2**53
@@ -28,22 +33,31 @@ MAX_REPORT_BYTES = 16 * 1024**2
 """About 40,000 adapters' counts; arbitrary."""
 
 
-@router.get("/snapshot")
-async def pull_snapshot(
-    request: Request,
-    context: Context,
-    _caller: Engine,
-    after: Annotated[int, Query(ge=-1, le=MAX_REVISION)] = -1,
-    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0,
-    engine: Annotated[str, Query(max_length=255)] = "",
-    base: Annotated[str, Query(max_length=64)] = "",
-) -> Response:
+class Pull(msgspec.Struct, frozen=True):
+    """What an engine asks for."""
+
+    after: Annotated[int, Meta(ge=-1, le=MAX_REVISION)] = -1
+    """The revision that it follows; -1: none yet."""
+    wait: Annotated[float, Meta(ge=0, le=MAX_WAIT_SECONDS)] = 0.0
+    """Seconds that it waits for a later one."""
+    engine: Annotated[str, Meta(max_length=255)] = ""
+    base: Annotated[str, Meta(max_length=64)] = ""
+    """The tag of the snapshot that it holds."""
+
+
+async def pull_snapshot(request: Request) -> Response:
     """The snapshot, as soon as its revision is above `after`; 304 when none comes in time.
 
-    `base` is the tag of the one that the engine holds: it is sent what has changed since, where
-    this process knows it. An engine that is ahead of the registry says that the registry was
-    restored from a backup: it goes on from there, once the engine has reported what it holds.
+    With `base` the engine is sent what has changed since, where this process knows it. An engine
+    that is ahead of the registry says that the registry was restored from a backup: it goes on from
+    there, once the engine has reported what it holds.
+
+    Raises:
+        RequestInvalid: what is asked for is not a `Pull`.
     """
+    context = context_of(request)
+    asked = _asked(request)
+    after, wait, engine = asked.after, asked.wait, asked.engine
     notifier, fleet = context.notifier, context.repository.fleet
     keeper: SnapshotKeeper = request.app.state.snapshots
     loop = asyncio.get_running_loop()
@@ -61,7 +75,16 @@ async def pull_snapshot(
     is_lost = not may_be_foreign and present.is_foreign(after)
     if is_lost and not await _may_follow(context, engine, following=after, wait=left):
         return Response(status_code=304)
-    return _answer(context, keeper, base)
+    return _answer(context, keeper, asked.base)
+
+
+def _asked(request: Request) -> Pull:
+    try:
+        asked = msgspec.convert(dict(request.query_params), Pull, strict=False)
+    except msgspec.ValidationError as exc:
+        place = {"code": "query", "subject": "query", "title": str(exc)[:300]}
+        raise RequestInvalid(errors=[place]) from exc
+    return asked
 
 
 def _answer(context: ControllerContext, keeper: SnapshotKeeper, base: str) -> Response:
@@ -109,11 +132,13 @@ async def _has_reported(
     return wait >= _PATIENCE_SECONDS and not context.notifier.is_closed
 
 
-@router.post("/engines/{engine_id}/report", status_code=204)
-async def take_report(
-    engine_id: str, request: Request, context: Context, _caller: Engine
-) -> Response:
-    """Keep one engine's observation; 409 asks for all of it: it refers to what is not known."""
+async def take_report(request: Request) -> Response:
+    """Keep one engine's observation; 409 asks for all of it: it refers to what is not known.
+
+    Raises:
+        RequestInvalid, ArtifactTooLarge: it is no report, another engine's, or beyond all measure.
+    """
+    context, engine_id = context_of(request), request.path_params["engine_id"]
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -140,3 +165,11 @@ async def take_report(
     if recorded.is_news:
         context.hint()
     return Response(status_code=204)
+
+
+_PATHS = (
+    ("/internal/v1/snapshot", "GET", pull_snapshot),
+    ("/internal/v1/engines/{engine_id}/report", "POST", take_report),
+)
+for _path, _method, _endpoint in _PATHS:
+    router.add_route(_path, for_engines(_endpoint), [_method], include_in_schema=False)

@@ -58,6 +58,7 @@ async def test_a_backup_of_before_the_rows_tokens_is_migrated_where_they_were_kn
         await connection.execute(text("DROP INDEX ix_versions_held"))
         await connection.execute(text(f"DROP TRIGGER loraplane_row_token{on_table}"))
         await connection.execute(text("ALTER TABLE versions DROP COLUMN row_token"))
+        await connection.execute(text("ALTER TABLE fleets DROP COLUMN revision_token"))
         await connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
 
     await repository.prepare()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 from serving.controller import auth
 from serving.controller.app import ROUTERS
@@ -35,6 +36,10 @@ ADMIN_ONLY = [
     ("GET", "/v1/engines/engine-0/trace"),
     ("GET", "/v1/fleet"),
 ]
+ENGINE_ONLY = [
+    ("GET", "/internal/v1/snapshot"),
+    ("POST", "/internal/v1/engines/engine-0/report"),
+]
 TENANT_ROUTES = [
     ("GET", "/v1/tenants/{}"),
     ("GET", "/v1/tenants/{}/adapters"),
@@ -57,11 +62,17 @@ def test_every_route_names_its_access_rule_or_is_listed_as_open() -> None:
     unguarded = set()
     for router in ROUTERS:
         for route in router.routes:
-            assert isinstance(route, APIRoute)
-            if not _calls(route.dependant) & RULES:
+            assert isinstance(route, Route)
+            if not _rules(route) & RULES:
                 unguarded.add(route.path)
 
     assert unguarded <= OPEN_TO_ALL
+
+
+def _rules(route: Route) -> set[object]:
+    if isinstance(route, APIRoute):
+        return _calls(route.dependant)
+    return {getattr(route.endpoint, "access_rule", None)}
 
 
 def _calls(dependant: object) -> set[object]:
@@ -74,7 +85,7 @@ def _calls(dependant: object) -> set[object]:
 async def test_without_a_token_nothing_but_the_open_routes_answers(controller: Controller) -> None:
     nobody = await controller.client(None)
 
-    for method, path in [*ADMIN_ONLY, *TENANT_ROUTES, ("GET", "/internal/v1/snapshot")]:
+    for method, path in [*ADMIN_ONLY, *TENANT_ROUTES, *ENGINE_ONLY]:
         answer = await nobody.request(method, path.format("acme"))
         assert_problem(answer, 401, "unauthenticated")
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -94,7 +105,7 @@ async def test_a_token_that_nobody_holds_is_refused(controller: Controller, toke
 async def test_a_tenants_key_does_not_reach_the_operators_routes(controller: Controller) -> None:
     tenant = await controller.tenant("acme", ["inference", "base", "read", "push", "promote"])
 
-    for method, path in [*ADMIN_ONLY, ("GET", "/internal/v1/snapshot")]:
+    for method, path in [*ADMIN_ONLY, *ENGINE_ONLY]:
         assert_problem(await tenant.request(method, path, json={"id": "x"}), 403, "forbidden")
 
 
@@ -126,7 +137,8 @@ async def test_the_engines_token_reaches_no_tenants_things(controller: Controlle
 async def test_the_admin_token_does_not_speak_for_engines(controller: Controller) -> None:
     admin = await controller.client()
 
-    assert_problem(await admin.get("/internal/v1/snapshot"), 403, "forbidden")
+    for method, path in ENGINE_ONLY:
+        assert_problem(await admin.request(method, path), 403, "forbidden")
 
 
 async def test_each_scope_opens_its_own_routes(controller: Controller) -> None:
