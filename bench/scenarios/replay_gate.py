@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -153,7 +152,7 @@ def measure(names: Sequence[str], n_times: int, folder: Path) -> list[Tried]:
 
 
 def figures_of(tried: Sequence[Tried]) -> list[Figure]:
-    """Per candidate: each goal's ratio to the current one, with one value per verdict."""
+    """Per candidate: each goal's ratio to the current one, by verdict; latencies by run."""
     figures = []
     for name in dict.fromkeys(one.candidate for one in tried):
         mine = [one for one in tried if one.candidate == name]
@@ -164,7 +163,7 @@ def figures_of(tried: Sequence[Tried]) -> list[Figure]:
             figures.append(Figure(label, "x", ratios, better, group=name))
         for metric in ("gap_p99", "ttft_p99"):
             for side in (CURRENT, CANDIDATE):
-                values = tuple(_median_ms(one, side, metric) for one in mine)
+                values = tuple(ms for one in mine for ms in _runs_ms(one, side, metric))
                 label = f"{metric} of short requests, {side}"
                 figures.append(Figure(label, "ms", values, "lower", group=name))
         n_runs = tuple(float(len(one.found.results[CANDIDATE])) for one in mine)
@@ -172,9 +171,8 @@ def figures_of(tried: Sequence[Tried]) -> list[Figure]:
     return figures
 
 
-def _median_ms(one: Tried, side: str, metric: str) -> float:
-    rows = result_json(one.found)["figures"][side]["short"]
-    return float(statistics.median(row[metric] for row in rows))
+def _runs_ms(one: Tried, side: str, metric: str) -> list[float]:
+    return [float(row[metric]) for row in result_json(one.found)["figures"][side]["short"]]
 
 
 def goals_of(tried: Sequence[Tried]) -> list[Goal]:

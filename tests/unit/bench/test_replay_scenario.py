@@ -61,4 +61,10 @@ def test_each_candidates_verdicts_are_a_goal_of_its_own() -> None:
     assert (bad.found, bad.is_met) == ("2 of 2 (FAIL, FAIL)", True)
     assert (good.found, good.is_met) == ("1 of 2 (PASS, FAIL)", False)
     assert {figure.group for figure in figures_of(rows)} == {"bad", "good"}
-    assert all(len(figure.values) == 2 for figure in figures_of(rows))
+    by_run = {figure.name for figure in figures_of(rows) if len(figure.values) == 2 * 3}
+    assert by_run == {
+        f"{metric} of short requests, {side}"
+        for metric in ("gap_p99", "ttft_p99")
+        for side in (CURRENT, CANDIDATE)
+    }
+    assert all(len(f.values) == 2 for f in figures_of(rows) if f.name not in by_run)
