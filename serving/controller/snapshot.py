@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from operator import attrgetter
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -22,7 +22,7 @@ from serving.contract import (
     VersionEntry,
 )
 from serving.controller.lifecycle import State
-from serving.controller.registry.moves import is_in_snapshot
+from serving.controller.registry.moves import is_in_snapshot, version_id
 from serving.controller.registry.snapshot_rows import SnapshotRows
 from serving.controller.registry.tables import ClearedKindRow, VersionRow
 
@@ -31,14 +31,24 @@ ENGINE_SCOPES = frozenset({"inference", "base"})
 
 
 T = TypeVar("T")
+Target = tuple[str, str, int]
+"""What an alias points at: tenant, adapter, number."""
+
+
+class _Held(NamedTuple):
+    row: VersionRow
+    is_gated: bool
+    entry: VersionEntry
+    target: Target
+    """Made once: thousands of new tuples at each look are what the collector wakes up for."""
 
 
 class Entries:
     """Parts of the last snapshot; the same objects again for what has not changed."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[VersionRow, bool, VersionEntry | None]] = {}
-        self._aliases: dict[tuple[str, str, int], AliasEntry] = {}
+        self._held: dict[int, _Held] = {}
+        self._aliases: dict[Target, AliasEntry] = {}
         self._parts: dict[str, tuple[tuple[object, ...], object]] = {}
 
     def part(self, name: str, sources: tuple[object, ...], make: Callable[[], T]) -> T:
@@ -51,22 +61,23 @@ class Entries:
             known = self._parts[name] = (sources, make())
         return cast("T", known[1])
 
-    def of(self, rows: Iterable[VersionRow], *, is_gated: bool) -> list[VersionEntry]:
+    def of(self, rows: Iterable[VersionRow], *, is_gated: bool) -> list[_Held]:
         """Those that engines shall hold, in the rows' order; others than these are forgotten."""
-        known, self._known = self._known, {}
+        before, self._held = self._held, {}
         for row in rows:
             # By identity, which holds as long as the row is kept: to read a column of each of
             # thousands of rows takes longer than all the rest of a compilation.
-            found = known.get(id(row))
-            if found is None or found[1] != is_gated:
-                entry = _entry(row, is_gated=is_gated) if is_in_snapshot(row) else None
-                found = (row, is_gated, entry)
-            self._known[id(row)] = found
-        return [entry for _, _, entry in self._known.values() if entry is not None]
+            found = before.get(id(row))
+            if found is None or found.is_gated != is_gated:
+                if not is_in_snapshot(row):
+                    continue
+                entry = _entry(row, is_gated=is_gated)
+                target = (entry.tenant, entry.adapter, entry.number)
+                found = _Held(row, is_gated, entry, target)
+            self._held[id(row)] = found
+        return list(self._held.values())
 
-    def of_aliases(
-        self, targets: Iterable[tuple[str, str, int]], *, held: Container[tuple[str, str, int]]
-    ) -> list[AliasEntry]:
+    def of_aliases(self, targets: Iterable[Target], *, held: Container[Target]) -> list[AliasEntry]:
         """Those whose (tenant, adapter, number) is held, in this order; others are forgotten."""
         known = self._aliases
         self._aliases = {
@@ -94,9 +105,12 @@ def compile_snapshot(
     tenants = entries.part("tenants", (rows.tenants,), lambda: _tenants(rows))
     known = {tenant.tenant for tenant in tenants}
     compiled = entries.of(rows.versions, is_gated=rows.cleared is not None)
-    versions = [entry for entry in compiled if entry.tenant in known]
-    served = [entry for entry in versions if entry.role is Role.SERVING]
-    held = set(map(attrgetter("tenant", "adapter", "number"), served))
+    versions = [entry for _, _, entry, target in compiled if target[0] in known]
+    held = {
+        target
+        for _, _, entry, target in compiled
+        if entry.role is Role.SERVING and target[0] in known
+    }
     return FleetSnapshot(
         revision=rows.revision,
         fleet=fleet,
@@ -110,7 +124,7 @@ def compile_snapshot(
         ),
         tenants=tenants,
         cleared=None if rows.cleared is None else sorted(_kind(row) for row in rows.cleared),
-        residency=_residency(rows, served),
+        residency=_residency(rows, held),
     )
 
 
@@ -127,9 +141,9 @@ def _keys(rows: SnapshotRows, tenants: set[str], gate_key_hash: str) -> list[Key
     return [gate, *sorted(grants, key=lambda grant: grant.key_id)]
 
 
-def _residency(rows: SnapshotRows, entries: Iterable[VersionEntry]) -> list[EngineWishes]:
+def _residency(rows: SnapshotRows, held: Iterable[Target]) -> list[EngineWishes]:
     """Wishes for what is served alone: a version may have left since they were computed."""
-    served = {entry.name for entry in entries} if rows.wishes else set()
+    served = {version_id(*target) for target in held} if rows.wishes else set()
     wishes = []
     for row in sorted(rows.wishes, key=lambda row: row.engine_id):
         companions = {
