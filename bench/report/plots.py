@@ -117,7 +117,7 @@ def _growth(
         **_titles([*figures, *beside]),
         "along": ", ".join(filter(None, (noun, suffix))),
         "log_x": is_wide([number for number, _, _ in places.values()]),
-        "log_y": is_wide(_values(figures)),
+        "log_y": is_wide([*_values(figures), *(level["value"] for level in levels)]),
         "series": series,
         "levels": levels,
     }

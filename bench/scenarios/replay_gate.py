@@ -164,7 +164,7 @@ def figures_of(tried: Sequence[Tried]) -> list[Figure]:
         for metric in ("gap_p99", "ttft_p99"):
             for side in (CURRENT, CANDIDATE):
                 values = tuple(ms for one in mine for ms in _runs_ms(one, side, metric))
-                label = f"{metric} of short requests, {side}"
+                label = f"{metric.replace('_', ' ')} of short requests, {side}"
                 figures.append(Figure(label, "ms", values, "lower", group=name))
         n_runs = tuple(float(len(one.found.results[CANDIDATE])) for one in mine)
         figures.append(Figure("runs of each until the verdict", "", n_runs, group=name))

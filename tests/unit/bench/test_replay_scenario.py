@@ -64,7 +64,7 @@ def test_each_candidates_verdicts_are_a_goal_of_its_own() -> None:
     by_run = {figure.name for figure in figures_of(rows) if len(figure.values) == 2 * 3}
     assert by_run == {
         f"{metric} of short requests, {side}"
-        for metric in ("gap_p99", "ttft_p99")
+        for metric in ("gap p99", "ttft p99")
         for side in (CURRENT, CANDIDATE)
     }
     assert all(len(f.values) == 2 for f in figures_of(rows) if f.name not in by_run)

@@ -55,6 +55,19 @@ def test_counts_are_drawn_as_a_line_in_their_order_and_what_is_none_as_a_level()
     assert (plot["log_x"], plot["log_y"]) == (True, False)
 
 
+def test_a_level_of_nothing_is_no_place_on_a_logarithmic_axis() -> None:
+    rows = [
+        Figure("idle time", "s/min", (value,), "lower", group)
+        for group, value in
+        (("1 tenant", 1.0), ("8 tenants", 80.0), ("64 tenants", 900.0), ("one more", 0.0))
+    ]  # fmt: skip
+
+    (plot,) = plots_of(rows)
+
+    assert [level["value"] for level in plot["levels"]] == [0.0]
+    assert not plot["log_y"]
+
+
 def test_what_follows_a_count_is_a_line_of_its_own() -> None:
     groups = ("1 adapter", "8 adapters", "40 adapters", "40 adapters, one at a time")
     rows = [Figure("throughput", "tokens/s", (1.0,), "higher", group) for group in groups]
@@ -148,6 +161,9 @@ def test_whatever_was_measured_can_be_handed_to_the_page(rows: list[Any]) -> Non
         for series in plot["series"]:
             for mark in series["marks"]:
                 assert mark["low"] <= mark["median"] <= mark["high"]
+                assert mark["low"] > 0 or not plot["log_y" if plot["kind"] == "growth" else "log_x"]
+        # A logarithm of nothing is not drawn, and nothing after it is.
+        assert all(level["value"] > 0 or not plot["log_y"] for level in plot.get("levels", []))
 
 
 def test_an_axis_is_logarithmic_where_small_values_could_not_be_told_apart() -> None:
