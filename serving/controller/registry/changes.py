@@ -17,7 +17,6 @@ from sqlalchemy.orm import ORMExecuteState, Session
 
 from serving.controller.registry.tables import (
     AliasRow,
-    ClearedKindRow,
     KeyRow,
     TenantRow,
     VersionRow,
@@ -34,8 +33,8 @@ _KEY_OF: Mapping[type[Any], Callable[[Any], Key]] = {
     KeyRow: lambda row: (row.id,),
     TenantRow: lambda row: (row.id,),
     WishesRow: lambda row: (row.engine_id,),
-    ClearedKindRow: lambda row: (row.engine_build, row.base_revision, row.dtype),
 }
+"""The tables that a look does not read whole in any case."""
 _N_KEPT = 256
 """Links; a reader that is further behind reads everything. Arbitrary."""
 _WRITTEN, _IS_UNKNOWN = "rows written", "rows written past the mapper"
