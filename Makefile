@@ -59,7 +59,7 @@ format: install ## Format the sources
 fixtures: install ## Build the base models and train the tenants' adapters
 	$(BIN)/python -m bench.fixtures
 
-bench: install ## The short set of bench scenarios, about a quarter of an hour (NAMES="a b": only these)
+bench: install ## The short set of bench scenarios, about 25 minutes (NAMES="a b": only these)
 	$(BIN)/python -m bench.scenarios --quick $(NAMES)
 
 zoo: install ## Known-bad and good adapters through a real fleet, about an hour; again to go on

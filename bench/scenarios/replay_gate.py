@@ -65,6 +65,8 @@ GOALS = Slos(
 (tuned_profile), and a pass after three runs needs four standard errors of room."""
 WANTED = {"bad": "FAIL", "good": "PASS"}
 _RUNS, _MOST_RUNS = 3, 6
+_QUICK_REQUESTS = 12
+"""With one long prompt among them; one look after three runs, whatever it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,13 @@ def _tell(say: Say, name: str, text: str, seconds: float) -> None:
     say.stage(f"{name}: {text}", seconds)
 
 
-def try_once(candidate: str, number: int, targets: dict[str, Target], say: Say) -> Tried:
+def try_once(
+    candidate: str, number: int, targets: dict[str, Target], say: Say, *, is_quick: bool
+) -> Tried:
     """One replay, with a window and prompts of its own."""
+    spec = dataclasses.replace(WINDOW, requests=_QUICK_REQUESTS) if is_quick else WINDOW
     with tempfile.TemporaryDirectory() as text:
-        window = recorded_window(WINDOW.draw(number), Path(text) / "window.jsonl")
+        window = recorded_window(spec.draw(number), Path(text) / "window.jsonl")
     replay = Replay(
         shape=window,
         candidate=Side(CANDIDATE, target=targets[candidate]),
@@ -130,7 +135,7 @@ def try_once(candidate: str, number: int, targets: dict[str, Target], say: Say) 
         order=Chosen(Order.INTERLEAVED, "both run already"),
         folder=Path("unused"),
         runs=_RUNS,
-        most_runs=_MOST_RUNS,
+        most_runs=_RUNS if is_quick else _MOST_RUNS,
         seed=number + (100 if candidate == "bad" else 200),
     )
     found = run_replay(
@@ -141,14 +146,18 @@ def try_once(candidate: str, number: int, targets: dict[str, Target], say: Say) 
     return tried
 
 
-def measure(names: Sequence[str], n_times: int, folder: Path) -> list[Tried]:
+def measure(names: Sequence[str], n_times: int, folder: Path, *, is_quick: bool) -> list[Tried]:
     """All verdicts, of the candidates in turn."""
     n_steps = len(names) + 1 + n_times * len(names)
     with (
         progress_line("starting", n_steps=n_steps) as say,
         engines(("current", *names), folder, say) as targets,
     ):
-        return [try_once(name, k, targets, say) for k in range(n_times) for name in names]
+        return [
+            try_once(name, k, targets, say, is_quick=is_quick)
+            for k in range(n_times)
+            for name in names
+        ]
 
 
 def figures_of(tried: Sequence[Tried]) -> list[Figure]:
@@ -196,12 +205,12 @@ def main() -> None:
     """Print the verdicts and what they rest on; with --write, the result file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="verdicts of each candidate")
-    parser.add_argument("--quick", action="store_true", help="one verdict on the bad profile")
+    parser.add_argument("--quick", action="store_true", help="one short verdict on the bad profile")
     parser.add_argument("--write", action="store_true", help="write the result file")
     options = parser.parse_args()
     names, n_times = (("bad",), 1) if options.quick else (("bad", "good"), options.runs)
     with tempfile.TemporaryDirectory() as text:
-        tried = measure(names, n_times, Path(text))
+        tried = measure(names, n_times, Path(text), is_quick=options.quick)
     figures, goals = figures_of(tried), goals_of(tried)
     print_figures(QUESTION, figures, goals)
     for one in tried:
@@ -213,7 +222,8 @@ def main() -> None:
             question=QUESTION,
             parameters={
                 "base": "SmolLM2-135M", "profiles": PROFILES, "n_verdicts": n_times,
-                "goals": [slo.text for slo in GOALS.goals], "n_requests": WINDOW.requests,
+                "goals": [slo.text for slo in GOALS.goals],
+                "n_requests": _QUICK_REQUESTS if options.quick else WINDOW.requests,
                 "rate_per_second": _RATE, "n_runs_per_verdict": [_RUNS, _MOST_RUNS],
             },
             figures=figures,
