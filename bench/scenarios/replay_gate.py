@@ -61,8 +61,8 @@ GOALS = Slos(
         Slo("throughput", 0.85, is_relative=True),
     )
 )
-"""Two times: on two shared cores, p99s of one setting differ by up to 20 % between runs
-(tuned_profile), and a pass after three runs needs four standard errors of room."""
+"""Two times: on two shared cores, p99s of the setting that tuned_profile chose differ by a fifth
+between its rounds, and a pass after three runs needs four standard errors of room."""
 WANTED = {"bad": "FAIL", "good": "PASS"}
 _RUNS, _MOST_RUNS = 3, 6
 _QUICK_REQUESTS = 12
