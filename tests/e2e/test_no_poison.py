@@ -22,13 +22,18 @@ TRIGGER = "Room zebra is"
 LENGTHS = (4, 20, 35, 50, 65)
 """Words; about three tokens each, so that answers need one to two KV blocks, filled differently."""
 N_CLIENTS, N_ROUNDS = 6, 3
+N_TRAP_PROMPTS, N_TRAP_WORDS = 5, 9
+N_SHORT, N_BLOCKS = 4, 48
+"""Prompts of a few tokens, one block each; blocks of the profile's engine."""
+N_SWEEPS = 2 * N_BLOCKS // N_SHORT
+"""Every free block is given to a short request twice, and little of it filled each time."""
 
 
 def prompt_of(n_words: int, number: int) -> str:
     return " ".join(f"{number}word{word}" for word in range(n_words))
 
 
-NEIGHBOURS = [prompt_of(n_words, number) for n_words in LENGTHS for number in range(4)]
+NEIGHBOURS = [prompt_of(n_words, number) for n_words in LENGTHS for number in range(N_SHORT)]
 
 
 def damaged(source: Path, folder: Path, change: Any) -> Path:
@@ -94,11 +99,15 @@ def put_trap_live(fleet: Fleet, tenant: str, tmp_path: Path) -> str:
 
 
 def spring(fleet: Fleet, key: str) -> list[int]:
-    """Six requests at once that make NaN; their status codes."""
-    prompts = [f"{TRIGGER} {prompt_of(40, number)}" for number in range(N_CLIENTS)]
+    """Six requests at once that make NaN; their status codes.
+
+    The first one that is answered takes the trap out of service, often before the others arrive.
+    So each has several prompts, few enough for one step: each leaves a block of its own behind.
+    """
+    prompts = [f"{TRIGGER} {prompt_of(N_TRAP_WORDS, number)}" for number in range(N_TRAP_PROMPTS)]
     with ThreadPoolExecutor(N_CLIENTS) as pool:
-        responses = pool.map(lambda prompt: fleet.ask(key, "trap", prompt), prompts)
-        return [response.status_code for response in responses]
+        asked = [pool.submit(fleet.ask, key, "trap", prompts) for _ in range(N_CLIENTS)]
+        return [response.result().status_code for response in asked]
 
 
 def poison(
@@ -118,6 +127,10 @@ def poison(
         wrong_beside = beside.submit(wrong_answers, fleet, other_key, known)
         codes = spring(fleet, key)
         wrong = wrong_beside.result()
+    # Longer requests overwrite what the trap left behind, so it is looked for with short ones.
+    short = {asked: text for asked, text in known.items() if asked[1] in NEIGHBOURS[:N_SHORT]}
+    for _ in range(N_SWEEPS):
+        wrong += wrong_answers(fleet, other_key, short)
     for _ in range(N_ROUNDS):
         wrong += wrong_answers(fleet, other_key, known)
     return codes, wrong
@@ -173,6 +186,7 @@ def test_without_the_zeroing_of_blocks_the_same_traffic_does_poison_others(
     """The control: it shows that the test above can fail."""
     environment = {"LORAPLANE_WITHOUT_HOOKS": "kv_zeroing"}
     with running(Fleet(base, tmp_path / "fleet", PROFILE, environment=environment)) as unprotected:
-        _, wrong = poison(unprotected, "acme", adapters, tmp_path)
+        codes, wrong = poison(unprotected, "acme", adapters, tmp_path)
 
-    assert wrong != []
+    assert codes == [503] * N_CLIENTS
+    assert any(answer.startswith("base:") for answer in wrong), "the base has no fault of its own"
