@@ -3,8 +3,9 @@
 `Outer` sees a request before our middleware and `Inner` after it: what is between, on the way in,
 on the way out and at every message of the answer, is the middleware. `Inner` also times the five
 functions of vLLM that we hook, whosever they are at that time: where they are vLLM's own, that is
-what a request costs without us. Rows go to the file of `LORAPLANE_BENCH_TIMES`, in nanoseconds, of
-requests that were alone from start to end.
+what a request costs without us. `beside` is what our journal took since the row before, for which
+no request waits. Rows go to the file of `LORAPLANE_BENCH_TIMES`, in nanoseconds, of requests that
+were alone from start to end.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ HOOKED = (
     "update_stats_from_output",
     "update_stats_from_finished",
 )
+BESIDE = "beside"
 _now = time.perf_counter_ns
 _current: dict[str, Any] | None = None
 _n_inside = 0
+_beside = 0
 
 
 class Outer:
@@ -56,10 +59,12 @@ class Outer:
         self._keep(row, started, ended)
 
     def _keep(self, row: dict[str, Any], started: int, ended: int) -> None:
+        global _beside
         if row["is_alone"] and "enter" in row:
             around = row["enter"] - started + ended - row["leave"]
             kept = {"at": row["at"], "middleware": around + row["passed"] - row["sent"]}
-            self._rows.append({**kept, **{name: row[name] for name in HOOKED}})
+            self._rows.append({**kept, **{name: row[name] for name in HOOKED}, BESIDE: _beside})
+            _beside = 0
         if len(self._rows) >= _FLUSH_ROWS:
             with self._path.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in self._rows)
@@ -81,6 +86,7 @@ class Inner:
             return
         if not self._is_hooked:
             _time_hooks(scope["app"].state.engine_client.output_processor)
+            _time_journal()
             self._is_hooked = True
         timed = _timed_send(send, row, "passed")
         row["enter"] = _now()
@@ -109,6 +115,23 @@ def _time_hooks(processor: Any) -> None:
     processor.add_request = _timed(processor.add_request, "add_request")
     for name in HOOKED[3:]:
         setattr(processor, f"_{name}", _timed(getattr(processor, f"_{name}"), name))
+
+
+def _time_journal() -> None:
+    try:
+        from serving.engine.journal import Journal
+    except ImportError:  # An earlier revision has none.
+        return
+    settle = Journal.settle
+
+    def timed(journal: Journal) -> None:
+        global _beside
+        started = _now()
+        settle(journal)
+        _beside += _now() - started
+
+    journal: Any = Journal
+    journal.settle = timed
 
 
 def _timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.asgi_timing import HOOKED
+from bench.asgi_timing import BESIDE, HOOKED
 from bench.figure_table import found
 from bench.result import Figure, Goal
 
@@ -29,6 +29,7 @@ def in_process(lines: Sequence[str], blocks: Sequence[Mapping[str, Any]]) -> dic
     rows = [json.loads(line) for line in lines]
     rows = [row for row in rows if any(b["from"] <= row["at"] <= b["to"] for b in blocks)]
     parts = {name: [row[name] / 1000 for row in rows] for name in ("middleware", *HOOKED)}
+    parts[BESIDE] = [row[BESIDE] / 1000 for row in rows]
     parts["together"] = [sum(row[name] for name in ("middleware", *HOOKED)) / 1000 for row in rows]
     return parts
 
@@ -52,6 +53,10 @@ def added_figures(timed: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) 
                     for us, alone in runs
                 )
                 figures.append(Figure(f"{part} p{q}", "us", values, "lower", name))
+        # Most rows have none of it, and some that of many requests.
+        beside = tuple(sum(us[BESIDE]) / len(us[BESIDE]) for us, _ in runs)
+        if any(beside):
+            figures.append(Figure("beside requests, mean", "us", beside, "lower", name))
     return figures
 
 

@@ -3,9 +3,10 @@
 Two parts. First two real servers on the tiny base, vLLM alone and ours, alive at the same time,
 asked in turn for one token: by one client, with timers in both processes around our middleware and
 around the five functions of vLLM that we hook (`bench.asgi_timing`), then by eight. What tenancy
-adds in process is ours minus vLLM alone, over the same functions. Then an upstream that answers at
-once: asked directly, behind our middleware with a real runtime, through Envoy, and through
-LiteLLM's proxy, in blocks in turn. `--before REVISION` measures ours of that revision as well.
+adds in process is ours minus vLLM alone, over the same functions; what our journal traces and
+counts later, for which no request waits, is told apart (`beside requests`). Then an upstream that
+answers at once: asked directly, behind our middleware with a real runtime, through Envoy, and
+through LiteLLM's proxy, in blocks in turn. `--before REVISION` measures ours of that revision too.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ QUESTION = "What does tenancy cost a request, in process and beside LiteLLM and 
 _MANY, _ENGINE_MANY = 16, 8
 _TRIES = 4
 """Of a stretch without any answer; each is told on stderr."""
-_BLOCKS = 3
+_BLOCKS = 5
 """Of each variant in a run, in turn; a run's figure is the median of its blocks'."""
 _PROFILE = {
     "gpu_slots": 2, "cpu_slots": 8, "max_rank": 8, "dtype": "float32", "max_model_len": 512,

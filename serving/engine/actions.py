@@ -125,11 +125,10 @@ class Actions:
         try:
             lease = await self._admission.lease(entry.name, wait_seconds=self._load_wait_seconds)
             # A probe takes a slot as the gate's requests do.
-            ended = self._tracing.begin(entry.name, is_gate=True)
             try:
-                failure = await run_probe(self._port, entry.name, entry.probe)
+                with self._tracing.span(entry.name, is_gate=True):
+                    failure = await run_probe(self._port, entry.name, entry.probe)
             finally:
-                ended()
                 lease.release()
             self.ledger.probed(entry.name, now=self.now())
             if failure is None:
@@ -149,9 +148,9 @@ class Actions:
         lease = self._admission.lease_quietly(entry.name)
         if lease is None:
             return
-        ended = self._tracing.begin(entry.name, is_gate=True)
         try:
-            failure = await confirm_probe(self._port, entry.name, entry.probe)
+            with self._tracing.span(entry.name, is_gate=True):
+                failure = await confirm_probe(self._port, entry.name, entry.probe)
         except EngineUnavailable as exc:
             # Says nothing about the version, which goes on answering.
             self._metrics.probed("unanswered")
@@ -159,7 +158,6 @@ class Actions:
             _log.warning("a scheduled probe was not answered", name=entry.name, reason=str(exc))
             return
         finally:
-            ended()
             lease.release()
         self.ledger.probed(entry.name, now=self.now())
         if failure is None:

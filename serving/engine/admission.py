@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -67,14 +67,14 @@ class Admission:
         self._is_hot, self._clock = is_hot, clock
         self._used_at: dict[str, float] = {}
         self._resident: OrderedDict[str, None] = OrderedDict()
-        self._claims: Counter[str] = Counter()
+        self._claims: dict[str, int] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._one_load = asyncio.Lock()
         self._room_changed = asyncio.Event()
 
     def claims(self, name: str) -> int:
         """Requests that hold or wait for a lease on this version."""
-        return self._claims[name]
+        return self._claims.get(name, 0)
 
     @property
     def leased(self) -> frozenset[str]:
@@ -92,14 +92,14 @@ class Admission:
             return None
         self._resident.move_to_end(name)
         self._used_at[name] = self._clock()
-        self._claims[name] += 1
+        self._claim(name)
         return Lease(self, name)
 
     def lease_quietly(self, name: str) -> Lease | None:
         """As `lease_resident`, for a look that is no use: the order of eviction stays."""
         if name not in self._resident:
             return None
-        self._claims[name] += 1
+        self._claim(name)
         return Lease(self, name, is_use=False)
 
     async def lease(self, name: str, *, wait_seconds: float) -> Lease:
@@ -115,7 +115,7 @@ class Admission:
         lease = self.lease_resident(name)
         if lease is not None:
             return lease
-        self._claims[name] += 1
+        self._claim(name)
         lease = Lease(self, name)
         try:
             async with asyncio.timeout(wait_seconds):
@@ -176,7 +176,7 @@ class Admission:
                 victim = next(forgotten, None)
                 if victim is None:
                     return False
-            self._claims[name] += 1  # So that nobody removes it meanwhile.
+            self._claim(name)  # So that nobody removes it meanwhile.
             try:
                 await self._bring_in(name, victim)
             finally:
@@ -190,14 +190,20 @@ class Admission:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _claim(self, name: str) -> None:
+        self._claims[name] = self._claims.get(name, 0) + 1
+
     def _end(self, name: str, *, is_use: bool) -> None:
-        self._claims[name] -= 1
-        if self._claims[name] <= 0:
+        n_left = self._claims[name] - 1
+        if n_left:
+            self._claims[name] = n_left
+        else:
             del self._claims[name]
         if is_use and name in self._resident:
             self._resident.move_to_end(name)
             self._used_at[name] = self._clock()
-        self._room_changed.set()
+        if self._loads:  # Else nobody waits for room.
+            self._room_changed.set()
 
     def _load_of(self, name: str) -> asyncio.Task[None]:
         task = self._loads.get(name)
@@ -251,7 +257,7 @@ class Admission:
 
     async def _has_room(self, name: str) -> bool:
         """Wait until there is a free place or a victim; false when nobody wants `name` any more."""
-        while self._claims[name] > 0:
+        while name in self._claims:
             if len(self._resident) < self._cpu_slots or self._choose_victim(name) is not None:
                 return True
             self._room_changed.clear()
@@ -274,7 +280,7 @@ class Admission:
         return [
             name
             for name in self._resident
-            if not self._claims[name] and not self._port.in_flight(name)
+            if name not in self._claims and not self._port.in_flight(name)
         ]
 
 

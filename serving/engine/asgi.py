@@ -12,6 +12,7 @@ from serving.engine.scope import RequestRefused
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
+Headers = list[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]

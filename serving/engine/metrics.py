@@ -34,8 +34,6 @@ HOT_SHARE = 0.9
 """Of the requests, that a hot set carries."""
 PREFETCH_OUTCOMES = ("loaded", "refused", "skipped")
 _MAX_ADAPTERS = 500
-_MOST_UNCOUNTED = 1000
-"""Noted and not yet counted at most; counting so many takes some three milliseconds."""
 _NO_LOADS, _NO_REQUESTS = AdapterLoads(), Tally()
 
 
@@ -63,8 +61,8 @@ class EngineMetrics(Collector):
         self.pinned: tuple[str, ...] = ()
         """Of the wished-for adapters, those that hold a slot."""
         self._gpu_slots, self._clock = gpu_slots, clock
-        self._noted: list[FinishedRequest | tuple[str, float]] = []
-        """Finished requests, and (name, seconds) of waits for memory, in their order."""
+        self.before_reading: Callable[[], None] = lambda: None
+        """Has what was noted elsewhere counted here."""
         self._tallies: dict[str, Tally] = {}
         self._last_use: dict[str, float] = {}
         self._reported: dict[str, _Reported] = {}
@@ -86,34 +84,15 @@ class EngineMetrics(Collector):
 
     def finished(self, request: FinishedRequest) -> None:
         """Count one finished request of a tenant."""
-        self._note(request)
+        self._tally(request.name).finished(request)
+        self._waits["slot"].observe(request.slot_wait_seconds)
 
-    def used(self, name: str) -> None:
-        """Note that a tenant has just asked for an adapter."""
-        self._last_use[name] = now = self._clock()
-        self._hot_sets.used(name, now)
-
-    def waited_for_memory(self, name: str, seconds: float) -> None:
-        """A tenant's request waited so long for its adapter to be in CPU memory; 0 counts too."""
-        self._note((name, seconds))
-
-    def _note(self, what: FinishedRequest | tuple[str, float]) -> None:
-        # Counted when somebody asks: beside a request each count is a step of its own, a thousand
-        # in a row cost a fraction of that.
-        self._noted.append(what)
-        if len(self._noted) >= _MOST_UNCOUNTED:
-            self._count_noted()
-
-    def _count_noted(self) -> None:
-        noted, self._noted = self._noted, []
-        for what in noted:
-            if isinstance(what, FinishedRequest):
-                self._tally(what.name).finished(what)
-                self._waits["slot"].observe(what.slot_wait_seconds)
-            else:
-                name, seconds = what
-                self._waits["memory"].observe(seconds)
-                self._tally(name).waited(seconds)
+    def admitted(self, name: str, asked_at: float, at: float) -> None:
+        """A tenant asked for an adapter at `asked_at`; it was in CPU memory `at` this time."""
+        self._last_use[name] = at
+        self._hot_sets.used(name, at)
+        self._waits["memory"].observe(at - asked_at)
+        self._tally(name).waited(at - asked_at)
 
     def rejected(self, reason: str) -> None:
         """Count a request that was turned away; `reason` is one of our slugs."""
@@ -138,7 +117,7 @@ class EngineMetrics(Collector):
 
     def forget(self, name: str) -> None:
         """End the series of a retired version."""
-        self._count_noted()
+        self.before_reading()
         loads = self.facts.adapters.get(name)
         if loads is not None:
             if self._loaded.is_other(name):
@@ -155,6 +134,7 @@ class EngineMetrics(Collector):
 
     def hot(self) -> dict[str, int]:
         """Distinct adapters used within each window."""
+        self.before_reading()
         now = self._clock()
         longest = max(HOT_WINDOWS.values())
         self._last_use = {n: at for n, at in self._last_use.items() if now - at <= longest}
@@ -165,6 +145,7 @@ class EngineMetrics(Collector):
 
     def hot_90(self) -> dict[str, int]:
         """Size of the smallest set of adapters with `HOT_SHARE` of each window's requests."""
+        self.before_reading()
         now = self._clock()
         return {
             window: len(self._hot_sets.covering(HOT_SHARE, seconds, now))
@@ -173,7 +154,7 @@ class EngineMetrics(Collector):
 
     def counts(self) -> list[AdapterCounts]:
         """Per adapter, for the report; all of them, whatever the bound on series."""
-        self._count_noted()
+        self.before_reading()
         names = sorted(self.facts.adapters.keys() | self._tallies)
         # Most have not changed since the last report, and there may be ten thousand of them.
         before, self._reported = self._reported, {}
@@ -188,7 +169,7 @@ class EngineMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All families, as they are now."""
-        self._count_noted()
+        self.before_reading()
         yield from load_families(self._shown_loads(), self._shown_in_slot(), self.facts)
         yield from request_families(self._shown_tallies())
         yield from memory_families(self.facts)

@@ -72,8 +72,11 @@ class Residency:
 
     def asked(self, name: str) -> None:
         """A tenant's request was admitted, its own adapter is in memory."""
+        wanted = self._wishes.companions
+        if not wanted:
+            return
         tenant = name.partition("/")[0]
-        companions = self._wishes.companions.get(tenant)
+        companions = wanted.get(tenant)
         if companions is None:
             return
         now = self._clock()
@@ -81,7 +84,7 @@ class Residency:
         self._last_asked[tenant] = now
         if last is not None and now - last < BURST_GAP_SECONDS:
             return
-        names = [wanted for wanted in companions if wanted != name][:MAX_COMPANIONS]
+        names = [other for other in companions if other != name][:MAX_COMPANIONS]
         task = asyncio.create_task(self._prefetch(names), name=f"companions of {tenant}")
         self._prefetching.add(task)
         task.add_done_callback(self._prefetching.discard)

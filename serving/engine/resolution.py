@@ -6,7 +6,7 @@ Another tenant's adapter and one that does not exist are the same answer, in the
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from adapters.errors import NameError_
@@ -37,7 +37,7 @@ _parse = lru_cache(maxsize=_MAX_NAMES)(parse_model_name)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A snapshot, indexed for requests. Replaced as a whole, never changed."""
+    """A snapshot, indexed for requests. Replaced as a whole; only what was looked up is added."""
 
     fleet: str
     revision: int
@@ -47,6 +47,10 @@ class Table:
     limits: Mapping[str, int]
     """Requests in flight per tenant; tenants without a limit are left out."""
     alias_targets: frozenset[str]
+    callers: dict[bytes, KeyGrant] = field(default_factory=dict, compare=False, repr=False)
+    """Grants by the fingerprint of the header that named their key; filled by the front door."""
+    found: dict[tuple[str, str], Resolved] = field(default_factory=dict, compare=False, repr=False)
+    """What a key (by its hash) has got for a `model`, whether or not it is proven; `resolve`'s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +124,18 @@ def resolve(
     if model == table.fleet:
         may_use_base = SCOPE_BASE in grant.scopes or SCOPE_GATE in grant.scopes
         return BaseModel() if may_use_base else UnknownModel(model)
-    entry = _entry_of(table, grant, model)
-    if entry is None:
-        return UnknownModel(model)
+    found = table.found.get((grant.key_hash, model))
+    if found is None:
+        entry = _entry_of(table, grant, model)
+        if entry is None:
+            return UnknownModel(model)
+        found = Resolved(entry)
+        # Not for a grant of the snapshot before: it may have allowed more.
+        if table.keys.get(grant.key_hash) is grant and len(table.found) < _MAX_NAMES:
+            table.found[grant.key_hash, model] = found
+    entry = found.entry
     if entry.name in proven:
-        return Resolved(entry)
+        return found
     if grant.fallback == "base":
         return BaseModel(instead_of=entry.name)
     return NotReady(entry.name)

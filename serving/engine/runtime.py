@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -24,6 +23,7 @@ from serving.engine.agent import Agent
 from serving.engine.artifacts import LocalArtifacts
 from serving.engine.clearance import Clearance, choose_probes
 from serving.engine.departure import Departure, Stage
+from serving.engine.journal import Hold, Journal
 from serving.engine.key_hash import KeyHash
 from serving.engine.link import HttpLink, Link
 from serving.engine.metrics import EngineMetrics
@@ -48,7 +48,7 @@ from serving.engine.resolution import (
 from serving.engine.scope import RequestRefused, RequestScope
 from serving.engine.series import FinishedRequest
 from serving.engine.tenancy import open_door
-from serving.engine.tracing import Tracing, UsageMeter
+from serving.engine.tracing import Tracing
 from serving.settings import EngineSettings
 
 
@@ -80,14 +80,16 @@ class EngineRuntime:
             raise SecretMissing
         secret = settings.cluster_secret
         self._settings, self._port = settings, port
-        self.hash_key = KeyHash(secret).hexdigest
-        """As `serving.contract.hash_key`, with this cluster's secret."""
+        hashed = KeyHash(secret)
+        self.hash_key, self.fingerprint = hashed.hexdigest, hashed.fingerprint
         self._gate_key_hash = self.hash_key(gate_key(secret))
         self._engine_token = engine_token(secret).encode()
         self.tracing = Tracing.of(settings)
         self._description = port.describe()
         self.table: Table | None = None
         """The followed snapshot; None before the first."""
+        self.is_open = False
+        """Whether every key of `table` is let in. Known beforehand, as each request asks."""
         self._started_at = time.time()
         self._clock = clock
         self.departure = Departure(clock)
@@ -98,6 +100,7 @@ class EngineRuntime:
             max_adapters=settings.metrics_max_adapters,
         )
         self.metrics.register(registry)
+        self._journal = Journal(self.tracing, self.metrics, clock)
         self.admission = self._make_admission()
         self._actions = Actions(
             port,
@@ -141,7 +144,7 @@ class EngineRuntime:
             follow=self._follow,
             make_report=self.report,
             is_draining=lambda: self.departure.is_draining,
-            adapt=lambda snapshot: choose_probes(snapshot, self._clearance.kind),
+            adapt=self._adapt,
             engine_id=settings.engine_id,
             probe_seconds=settings.probe_interval_seconds,
         )
@@ -165,6 +168,7 @@ class EngineRuntime:
 
     def leave(self, seconds: float | None = None) -> None:
         """Stop being ready now, and letting requests in after `seconds` (None: the setting)."""
+        self.is_open = False
         self.departure.leave(self._settings.leave_seconds if seconds is None else seconds)
         self.agent.hint()
 
@@ -191,7 +195,7 @@ class EngineRuntime:
                 if model != scope.asked_model:
                     raise unknown_model(model or "")
                 return
-            if not REFUSED_FIELDS.keys().isdisjoint(fields):
+            if fields and not REFUSED_FIELDS.keys().isdisjoint(fields):
                 require_allowed(fields)
             answer = self._resolve(scope, model)
             if isinstance(answer, Resolved):
@@ -208,37 +212,19 @@ class EngineRuntime:
 
     def _hold(self, scope: RequestScope, lease: Lease, asked_at: float) -> None:
         """Keep the version in memory until the response has ended, and write both down."""
-        # Not the scope itself: with its `release` it would be a cycle, and each request garbage
-        # that waits for the collector.
-        name, is_gate, usage = lease.name, scope.is_gate, scope.usage
-        ended = self.tracing.begin(name, is_gate=is_gate, usage=usage.total)
-
-        def release() -> None:
-            ended()
-            lease.release()
-            if not is_gate:
-                self._count_abort(name, usage, asked_at)
-
-        scope.release = release
+        is_gate = scope.is_gate
+        hold = Hold(self._journal, lease, scope.usage, asked_at=asked_at, is_gate=is_gate)
+        scope.release = hold.release
         if not is_gate:
-            self.metrics.used(name)
-            self.metrics.waited_for_memory(name, self._clock() - asked_at)
-            self.residency.asked(name)
-
-    def _count_abort(self, name: str, meter: UsageMeter, asked_at: float) -> None:
-        """vLLM's statistics leave out what its client, or we, gave up before it had ended."""
-        usage = meter.aborted()
-        if usage is not None:
-            seconds = self._clock() - asked_at
-            ttft = math.nan if usage.ttft_seconds is None else usage.ttft_seconds
-            tokens = (usage.prompt_tokens, usage.completion_tokens)
-            self.metrics.finished(FinishedRequest(name, *tokens, ttft, seconds, "abort"))
+            self.residency.asked(lease.name)
 
     def _resolve(self, scope: RequestScope, model: str | None) -> Resolved | BaseModel:
         if self.table is None:
             raise unavailable("starting", "The engine has no snapshot yet.")
         usable = self._actions.ledger.usable
         answer = resolution.resolve(self.table, scope.grant, model, proven=usable)
+        if isinstance(answer, Resolved):
+            return answer
         if isinstance(answer, UnknownModel):
             raise unknown_model(answer.model)
         if isinstance(answer, ModelMissing):
@@ -268,9 +254,9 @@ class EngineRuntime:
         """(id, parent) of the models that this key may name."""
         return [] if self.table is None else resolution.listing(self.table, scope.grant)
 
-    def record_finished(self, request: FinishedRequest) -> None:
-        """Count a request that the engine finished."""
-        self.metrics.finished(request)
+    def record_finished(self, make: Callable[[], FinishedRequest]) -> None:
+        """Count a request that the engine finished; `make` is called when it is counted."""
+        self._journal.note(make)
 
     def unix_seconds(self) -> float:
         """Wall clock, for the expiry of keys."""
@@ -288,6 +274,7 @@ class EngineRuntime:
             kind = self._clearance.kind
             return f"the gate of build {kind.build}, base {kind.base_revision[:12]}, {kind.dtype}"
         self._clearance.note_served()
+        self.is_open = True
         return None
 
     @property
@@ -349,9 +336,15 @@ class EngineRuntime:
         self.metrics.pinned = self.residency.pinned(self.metrics.facts.active)
         self.metrics.n_trace_events = self.tracing.end
 
+    def _adapt(self, snapshot: FleetSnapshot) -> FleetSnapshot:
+        # From here on it says who may come in, and `table` does not follow it yet.
+        self.is_open = False
+        return choose_probes(snapshot, self._clearance.kind)
+
     def _follow(self, snapshot: FleetSnapshot) -> None:
         self.table = resolution.compile_table(snapshot, gate_key_hash=self._gate_key_hash)
         self.metrics.snapshot_revision = snapshot.revision
+        self.is_open = self.departure.stage is Stage.SERVING and not self.waits_for_gate
         self.residency.follow(snapshot)
 
     def _path_of(self, name: str) -> str:

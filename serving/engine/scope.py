@@ -42,9 +42,9 @@ class RequestScope:
     __slots__ = (
         "answer",
         "asked_model",
-        "extra_headers",
         "grant",
         "is_gate",
+        "n_tenants_in_flight",
         "release",
         "retry_after_seconds",
         "usage",
@@ -60,8 +60,8 @@ class RequestScope:
         self.release: Callable[[], None] | None = None
         """Ends the lease on the answering version; called when the response has ended."""
         self.retry_after_seconds: int | None = None
-        self.extra_headers: dict[bytes, str] = {}
-        """For the answer."""
+        self.n_tenants_in_flight: int | None = None
+        """For the gate's answer."""
         self.usage = UsageMeter()
 
     def answering_name(self) -> str | None:
@@ -91,6 +91,11 @@ class Door(Protocol):
         ...
 
     @property
+    def is_open(self) -> bool:
+        """Whether every key of `table` is let in: False while draining or waiting for the gate."""
+        ...
+
+    @property
     def departure(self) -> Departure:
         """Where the engine is on its way out."""
         ...
@@ -111,6 +116,10 @@ class Door(Protocol):
 
     def hash_key(self, key: str) -> str:
         """As `serving.contract.hash_key`, with this cluster's secret."""
+        ...
+
+    def fingerprint(self, credential: bytes) -> bytes:
+        """Of a header that names a key; another one in each process."""
         ...
 
     def unix_seconds(self) -> float:

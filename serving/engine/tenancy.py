@@ -6,12 +6,12 @@ reached. What the key may use is decided later, when vLLM looks the model up (`r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable
-from functools import lru_cache
 from http import HTTPStatus
 
 from serving.contract import KeyGrant
-from serving.engine.asgi import ASGIApp, Message, Receive, Scope, Send, refuse
+from serving.engine.asgi import ASGIApp, Headers, Message, Receive, Scope, Send, refuse
 from serving.engine.inner_routes import (
     DRAIN_PATH,
     TRACE_PATH,
@@ -19,15 +19,19 @@ from serving.engine.inner_routes import (
     answer_ready,
     answer_trace,
 )
-from serving.engine.resolution import SCOPE_GATE, SCOPES, BaseModel
+from serving.engine.resolution import SCOPE_GATE, SCOPES, BaseModel, Table
 from serving.engine.scope import Door, RequestRefused, RequestScope, current_scope, enter, leave
 
 __all__ = ["RequestRefused", "TenancyMiddleware", "current_scope", "open_door"]
 
-_ANSWERED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
 _API_KEY_PATH = "/v1/messages"
 """Anthropic's clients send `x-api-key`."""
 _LISTED = "/v1/models"
+_TENANTS = {
+    "POST": ("/v1/chat/completions", "/v1/completions", "/v1/responses", _API_KEY_PATH),
+    "GET": (_LISTED,),
+}
+"""Paths for tenants' keys, by method."""
 _INNER = {TRACE_PATH: frozenset({"GET"}), DRAIN_PATH: frozenset({"GET", "POST"})}
 _STRIPPED = (
     b"authorization",
@@ -39,10 +43,12 @@ _STRIPPED = (
     b"x-amzn-",
 )
 """Prefixes of headers that vLLM would act on or log (ours has read the key already)."""
+_FIRST_LETTERS = b"axAX"
+"""Of those, so that most names are told apart by one byte."""
 _PREFIX_BYTES = max(map(len, _STRIPPED))
-"""What is looked at of a header's name, and remembered: a client may send one of megabytes."""
-_HEADER_NAMES = 1024
-"""Whose names are remembered; arbitrary. Clients choose them, so there is no end of them."""
+"""What is looked at of a header's name: a client may send one of megabytes."""
+_AUTHORIZATION, _API_KEY = b"authorization", b"x-api-key"
+_CREDENTIALS = (_AUTHORIZATION, _API_KEY)
 _PRIORITY = b"x-vllm-priority"
 """vLLM 0.32 reads a request's class here, before the body's (generate/base/serving.py)."""
 _TENANTS_IN_FLIGHT = b"x-loraplane-tenants-in-flight"
@@ -107,25 +113,33 @@ class TenancyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse or pass on one connection."""
+        if scope["type"] != "http" or scope["path"] not in _TENANTS.get(scope["method"], ()):
+            await self._other(scope, receive, send)
+            return
+        try:
+            request = self._let_in(_door, scope)
+        except RequestRefused as exc:
+            if _door is not None:
+                _door.count_rejection(exc.code)
+            await refuse(send, exc)
+            return
+        guard = _Guard(request, send, must_be_admitted=scope["path"] != _LISTED)
+        token = enter(request)
+        try:
+            await self._app(scope, receive, guard.send)
+        finally:
+            leave(token)
+            self._let_out(request)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            path, method = scope["path"], scope["method"]
-            if (path in _ANSWERED and method == "POST") or (path == _LISTED and method == "GET"):
-                try:
-                    grant = self._authorise(_door, scope, path)
-                except RequestRefused as exc:
-                    if _door is not None:
-                        _door.count_rejection(exc.code)
-                    await refuse(send, exc)
-                else:
-                    await self._pass_on(scope, receive, send, grant)
-            else:
-                await self._other(scope, receive, send)
+            await self._operate(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await self._app(scope, receive, send)
 
-    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _operate(self, scope: Scope, receive: Receive, send: Send) -> None:
         door, path, method = _door, scope["path"], scope["method"]
         if path in _INNER and method in _INNER[path] and door is not None:
             await self._inner(door, scope, receive, send)
@@ -141,14 +155,14 @@ class TenancyMiddleware:
             await refuse(send, _NOT_FOUND)
 
     async def _metrics(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
-        if not door.is_metrics_token(_bearer(scope, may_be_api_key=False) or ""):
+        if not door.is_metrics_token(_bearer(scope["headers"], may_be_api_key=False) or ""):
             await refuse(send, _NO_KEY)
             return
         await door.refresh_facts()
         await self._app(scope, receive, send)
 
     async def _inner(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
-        if not door.is_engine_token(_bearer(scope, may_be_api_key=False) or ""):
+        if not door.is_engine_token(_bearer(scope["headers"], may_be_api_key=False) or ""):
             await refuse(send, _NO_KEY)
         elif scope["path"] == TRACE_PATH:
             await answer_trace(door, scope, send)
@@ -156,58 +170,50 @@ class TenancyMiddleware:
             n_in_flight = sum(self._in_flight.values())
             await answer_drain(door, scope, receive, send, n_in_flight=n_in_flight)
 
-    def _authorise(self, door: Door | None, scope: Scope, path: str) -> KeyGrant:
+    def _let_in(self, door: Door | None, scope: Scope) -> RequestScope:
+        """Whose request it is; its headers are then those that vLLM may see.
+
+        A key is checked once in a snapshot, and then known by the fingerprint of its header, while
+        the engine lets every key in that it knows. Most of a request's time here is that of reading
+        code and tables which vLLM's work has pushed out of the processor's caches.
+        """
         if door is None or (table := door.table) is None:
             raise _STARTING
-        key = _bearer(scope, may_be_api_key=path == _API_KEY_PATH)
-        if not key:
-            raise _NO_KEY
-        grant = table.keys.get(door.hash_key(key))
+        credentials, kept = _split(scope["headers"])
+        grant: KeyGrant | None = None
+        if door.is_open and len(credentials) == 1 and credentials[0][0] == _AUTHORIZATION:
+            grant = table.callers.get(door.fingerprint(credentials[0][1]))
         if grant is None:
+            grant = _authorise(door, table, credentials, scope["path"])
+        elif grant.expires_at is not None and grant.expires_at <= door.unix_seconds():
             raise _NO_KEY
-        if grant.expires_at is not None and grant.expires_at <= door.unix_seconds():
-            raise _NO_KEY
-        if SCOPES.isdisjoint(grant.scopes):
-            raise _NO_SCOPE
-        if door.departure.is_draining:
-            raise _DRAINING
-        if door.waits_for_gate and SCOPE_GATE not in grant.scopes:
-            raise _NOT_CLEARED
-        limit = table.limits.get(grant.tenant)
-        if limit is not None and self._in_flight.get(grant.tenant, 0) >= limit:
+        tenant = grant.tenant
+        n_in_flight, limits = self._in_flight.get(tenant, 0), table.limits
+        if limits and n_in_flight >= limits.get(tenant, math.inf):
             raise _TOO_MANY
-        return grant
-
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, grant: KeyGrant) -> None:
         request = RequestScope(grant)
-        scope["headers"] = [
-            pair for pair in scope["headers"] if not _is_stripped(pair[0][:_PREFIX_BYTES])
-        ]
+        scope["headers"] = kept
         if request.is_gate:
-            self._slow_down(scope, request)
-        guard = _Guard(request, send, must_be_admitted=scope["path"] != _LISTED)
-        tenant, in_flight = grant.tenant, self._in_flight
-        in_flight[tenant] = in_flight.get(tenant, 0) + 1
-        token = enter(request)
-        try:
-            await self._app(scope, receive, guard.send)
-        finally:
-            leave(token)
-            if request.release is not None:
-                request.release()
-            n_left = in_flight[tenant] - 1
-            if n_left:
-                in_flight[tenant] = n_left
-            else:
-                del in_flight[tenant]
+            self._slow_down(door, scope, request)
+        self._in_flight[tenant] = n_in_flight + 1
+        return request
 
-    def _slow_down(self, scope: Scope, request: RequestScope) -> None:
+    def _let_out(self, request: RequestScope) -> None:
+        if request.release is not None:
+            request.release()
+        tenant = request.grant.tenant
+        n_left = self._in_flight[tenant] - 1
+        if n_left:
+            self._in_flight[tenant] = n_left
+        else:
+            del self._in_flight[tenant]
+
+    def _slow_down(self, door: Door, scope: Scope, request: RequestScope) -> None:
         """The gate waits behind tenants, and hears how many of their requests are in flight."""
-        door = _door
-        if door is not None and door.gate_priority:
+        if door.gate_priority:
             scope["headers"].append((_PRIORITY, str(door.gate_priority).encode()))
-        n_tenants = sum(n for tenant, n in self._in_flight.items() if tenant)
-        request.extra_headers[_TENANTS_IN_FLIGHT] = str(n_tenants)
+        in_flight = self._in_flight.items()
+        request.n_tenants_in_flight = sum(n for tenant, n in in_flight if tenant)
 
 
 class _Guard:
@@ -229,8 +235,8 @@ class _Guard:
                 return refuse(self._send, _NOT_ADMITTED)
             if request.retry_after_seconds is not None:
                 _add_header(message, b"retry-after", str(request.retry_after_seconds))
-            for name, value in request.extra_headers.items():
-                _add_header(message, name, value)
+            if request.n_tenants_in_flight is not None:
+                _add_header(message, _TENANTS_IN_FLIGHT, str(request.n_tenants_in_flight))
             if isinstance(request.answer, BaseModel) and request.answer.instead_of is not None:
                 _add_header(message, b"x-loraplane-fallback", request.answer.instead_of)
         # No coroutine of our own: a stream has one message for every token.
@@ -245,14 +251,51 @@ def _add_header(message: Message, name: bytes, value: str) -> None:
     message["headers"] = [*message.get("headers", ()), (name, value.encode())]
 
 
-def _bearer(scope: Scope, *, may_be_api_key: bool) -> str | None:
+def _authorise(door: Door, table: Table, credentials: Headers, path: str) -> KeyGrant:
+    """The grant of the one key among these headers, remembered in the snapshot's table."""
+    key = _bearer(credentials, may_be_api_key=path == _API_KEY_PATH)
+    if not key:
+        raise _NO_KEY
+    grant = table.keys.get(door.hash_key(key))
+    if grant is None:
+        raise _NO_KEY
+    if grant.expires_at is not None and grant.expires_at <= door.unix_seconds():
+        raise _NO_KEY
+    if SCOPES.isdisjoint(grant.scopes):
+        raise _NO_SCOPE
+    if door.departure.is_draining:
+        raise _DRAINING
+    if door.waits_for_gate and SCOPE_GATE not in grant.scopes:
+        raise _NOT_CLEARED
+    # In one spelling alone: a client could think of others without end.
+    usual = b"Bearer " + key.encode()
+    if credentials == [(_AUTHORIZATION, usual)]:
+        table.callers[door.fingerprint(usual)] = grant
+    return grant
+
+
+def _split(headers: Headers) -> tuple[Headers, Headers]:
+    """Those that may name the key, and those that vLLM may see."""
+    credentials, kept = [], []
+    for pair in headers:
+        name = pair[0]
+        if not name or name[0] not in _FIRST_LETTERS:
+            kept.append(pair)
+        elif name in _CREDENTIALS:
+            credentials.append(pair)
+        elif not name[:_PREFIX_BYTES].lower().startswith(_STRIPPED):
+            kept.append(pair)
+    return credentials, kept
+
+
+def _bearer(headers: Headers, *, may_be_api_key: bool) -> str | None:
     """The one key of a request; None when there is none, or when there are several."""
     found: str | None = None
-    for name, value in scope["headers"]:
-        if name == b"authorization":
+    for name, value in headers:
+        if name == _AUTHORIZATION:
             kind, _, key = value.decode("latin-1").partition(" ")
             key = key.strip() if kind.lower() == "bearer" else ""
-        elif may_be_api_key and name == b"x-api-key":
+        elif may_be_api_key and name == _API_KEY:
             key = value.decode("latin-1").strip()
         else:
             continue
@@ -260,8 +303,3 @@ def _bearer(scope: Scope, *, may_be_api_key: bool) -> str | None:
             return None
         found = key
     return found
-
-
-@lru_cache(maxsize=_HEADER_NAMES)
-def _is_stripped(header: bytes) -> bool:
-    return header.lower().startswith(_STRIPPED)

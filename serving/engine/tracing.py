@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import Context
 
 import structlog
 
@@ -14,38 +16,45 @@ from serving.settings import EngineSettings
 
 _log = structlog.get_logger(__name__)
 _NOTHING = Usage()
-_FLUSH_SECONDS = 0.1
-"""How long an event may wait to be written: so much of the trace is lost with a killed process."""
+_FLUSH_SECONDS = 0.05
+"""How long an event may wait to be written; it is lost with a killed process."""
 
 
 class UsageMeter:
     """What one request has taken; the engine may work on it in several parts (prompts, samples)."""
 
-    __slots__ = ("_ended", "_parts")
+    __slots__ = ("_ended", "_open")
 
     def __init__(self) -> None:
-        self._ended = _NOTHING
-        self._parts: dict[str, Callable[[], Usage]] = {}
+        self._open: dict[str, Callable[[], Usage]] = {}
+        self._ended: list[Callable[[], Usage]] = []
 
     def open(self, part: str, read: Callable[[], Usage]) -> None:
         """The engine has begun with a part; `read` tells what it has taken so far."""
-        self._parts[part] = read
+        self._open[part] = read
 
     def close(self, part: str) -> None:
-        """The engine is done with a part."""
-        read = self._parts.pop(part, None)
+        """The engine is done with a part, and takes nothing more for it."""
+        read = self._open.pop(part, None)
         if read is not None:
-            self._ended = read() if self._ended is _NOTHING else self._ended + read()
+            self._ended.append(read)
 
-    def aborted(self) -> Usage | None:
-        """What the parts have taken that the engine did not end; None where it ended all."""
-        return sum((read() for read in self._parts.values()), _NOTHING) if self._parts else None
+    @property
+    def is_open(self) -> bool:
+        """Whether there are parts that the engine did not end."""
+        return bool(self._open)
+
+    def aborted(self) -> Usage:
+        """What the parts have taken that the engine did not end."""
+        return _sum(self._open.values())
 
     def total(self) -> Usage:
         """What all parts have taken so far, those that were aborted included."""
-        if not self._parts:
-            return self._ended
-        return sum((read() for read in self._parts.values()), self._ended)
+        return _sum([*self._ended, *self._open.values()])
+
+
+def _sum(readers: Iterable[Callable[[], Usage]]) -> Usage:
+    return sum((read() for read in readers), _NOTHING)
 
 
 class Tracing:
@@ -54,6 +63,8 @@ class Tracing:
     def __init__(self, trace: AccessTrace | None, engine_id: str) -> None:
         self._trace, self._engine_id = trace, engine_id
         self._is_flush_due = False
+        self.before_reading: Callable[[], None] = lambda: None
+        """Has what was noted elsewhere told here."""
 
     @classmethod
     def of(cls, settings: EngineSettings) -> Tracing:
@@ -69,35 +80,47 @@ class Tracing:
     @property
     def end(self) -> int:
         """Number of events that the trace has ever held."""
+        self.before_reading()
         return 0 if self._trace is None else self._trace.end
 
-    def begin(
-        self, name: str, *, is_gate: bool, usage: Callable[[], Usage] = Usage
-    ) -> Callable[[], None]:
-        """A request was admitted; returns what says, once, that it has ended and what it took.
+    def admitted(self, name: str, *, at: float, is_gate: bool) -> int:
+        """A request was admitted at that Unix time; `ended` takes what this returns.
 
         Both are called in the event loop.
         """
         trace = self._trace
         if trace is None:
-            return lambda: None
-        position = trace.admitted(name, at=time.time(), is_gate=is_gate)
-        self._flush_soon(trace)
-        is_open = True
+            return 0
+        if not self._is_flush_due:
+            self._flush_soon(trace)
+        return trace.admitted(name, at=at, is_gate=is_gate)
 
-        def end() -> None:
-            nonlocal is_open
-            if is_open:
-                is_open = False
-                trace.finished(position, name, at=time.time(), usage=usage(), is_gate=is_gate)
-                self._flush_soon(trace)
+    def ended(
+        self, position: int, name: str, usage: Usage = _NOTHING, *, at: float, is_gate: bool
+    ) -> None:
+        """The request that was admitted at this position has ended, and took so much."""
+        trace = self._trace
+        if trace is None:
+            return
+        if not self._is_flush_due:
+            self._flush_soon(trace)
+        trace.finished(position, name, at=at, usage=usage, is_gate=is_gate)
 
-        return end
+    @contextmanager
+    def span(self, name: str, *, is_gate: bool) -> Iterator[None]:
+        """Both, of what is done in it."""
+        self.before_reading()  # Events stay in their order.
+        position = self.admitted(name, at=time.time(), is_gate=is_gate)
+        try:
+            yield
+        finally:
+            self.before_reading()
+            self.ended(position, name, at=time.time(), is_gate=is_gate)
 
     def _flush_soon(self, trace: AccessTrace) -> None:
-        if not self._is_flush_due:
-            self._is_flush_due = True
-            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._flush, trace)
+        self._is_flush_due = True
+        loop = asyncio.get_running_loop()
+        loop.call_later(_FLUSH_SECONDS, self._flush, trace, context=Context())
 
     def _flush(self, trace: AccessTrace) -> None:
         self._is_flush_due = False
@@ -107,6 +130,7 @@ class Tracing:
         """Events from a position on, read beside the event loop; None where none can be read."""
         if self._trace is None:
             return None
+        self.before_reading()
         try:
             return await asyncio.to_thread(
                 self._trace.page, self._engine_id, after=after, limit=limit
@@ -117,5 +141,7 @@ class Tracing:
 
     def close(self) -> None:
         """Have everything on the disk itself; idempotent."""
+        self._is_flush_due = True  # Closing writes all; there may be no event loop any more.
+        self.before_reading()
         if self._trace is not None:
             self._trace.close()

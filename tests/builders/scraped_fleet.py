@@ -78,7 +78,8 @@ class ScrapedFleet:
         """Traffic, refusals, verdicts and uploads, and the engine's reports, until cancelled."""
         for _ in range(N_PAST):
             for name in _NAMES:
-                self.engine.world.runtime.tracing.begin(name, is_gate=False)()
+                with self.engine.world.runtime.tracing.span(name, is_gate=False):
+                    pass
         turn = 0
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             while True:
@@ -97,12 +98,11 @@ class ScrapedFleet:
             )
         for name in _NAMES:
             for outcome in ("stop", "length"):
-                self.engine.world.runtime.record_finished(
-                    FinishedRequest(
-                        name, 12, 30, ttft_seconds=0.2, e2e_seconds=1.5, outcome=outcome,
-                        inter_token_seconds=0.03, slot_wait_seconds=0.02,
-                    )
+                request = FinishedRequest(
+                    name, 12, 30, ttft_seconds=0.2, e2e_seconds=1.5, outcome=outcome,
+                    inter_token_seconds=0.03, slot_wait_seconds=0.02,
                 )  # fmt: skip
+                self.engine.world.runtime.record_finished(lambda request=request: request)
         await client.post(f"{self.engine.url}/v1/completions", json={"model": "absent"})
 
     async def _upload(self, client: httpx.AsyncClient, turn: int) -> None:

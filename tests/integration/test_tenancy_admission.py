@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from serving.engine.runtime import set_runtime
 from serving.engine.scope import RequestScope
 from serving.engine.tenancy import TenancyMiddleware, current_scope
+from tests.builders.snapshots import snapshot, version
+from tests.fakes.engine_port import DESCRIPTION
 from tests.fakes.front_door import Served, behind_the_door
 
 
@@ -180,3 +183,60 @@ async def test_an_ended_request_leaves_nothing_that_only_the_collector_could_fre
         assert not [one for one in gc.get_objects() if isinstance(one, RequestScope)]
     finally:
         gc.enable()
+
+
+async def test_a_known_key_is_turned_away_as_soon_as_its_snapshot_is_without_it(
+    served: Served,
+) -> None:
+    for _ in range(2):
+        assert (await served.ask()).status_code == 200
+    before = served.world.link.snapshot
+    assert before is not None
+
+    kept = [grant for grant in before.keys if grant.key_id != "key-acme-key"]
+    served.world.link.publish(msgspec.structs.replace(before, revision=2, keys=kept))
+    await served.world.until(lambda: served.world.runtime.agent.followed_revision == 2)
+
+    assert (await served.ask()).status_code == 401
+
+
+async def test_a_known_name_means_what_the_latest_snapshot_says(served: Served) -> None:
+    assert (await served.ask()).json() == {"model": "acme/support@1"}
+    before = served.world.link.snapshot
+    assert before is not None
+    second = version("acme/support@2", digest=await served.world.put("second"))
+    changed = snapshot(
+        *before.versions, second, revision=2, keys=tuple(before.keys),
+        aliases=("acme/support@2", "beta/sql@1"), store_url=served.world.store_url,
+    )  # fmt: skip
+    served.world.link.publish(changed)
+    await served.world.until(lambda: served.world.runtime.agent.followed_revision == 2)
+
+    assert (await served.ask()).json() == {"model": "acme/support@2"}
+    assert (await served.ask("support@1")).json() == {"model": "acme/support@1"}
+
+
+async def test_a_known_key_is_turned_away_while_the_engine_drains(served: Served) -> None:
+    assert (await served.ask()).status_code == 200
+
+    served.world.runtime.drain()
+
+    assert (await served.ask()).status_code == 503
+
+
+async def test_a_known_key_waits_where_the_kind_of_engine_is_not_cleared_any_more(
+    tmp_path: Path,
+) -> None:
+    """And it never has been ready: who has served goes on serving."""
+    async with behind_the_door(tmp_path, cleared=[]) as served:
+        runtime = served.world.runtime
+        before = served.world.link.snapshot
+        assert before is not None
+        assert (await served.ask()).status_code == 503
+        for revision, cleared, status in ((2, [DESCRIPTION.kind], 200), (3, [], 503)):
+            now = msgspec.structs.replace(before, revision=revision, cleared=cleared)
+            # Taken over in one go: a look at its readiness in between would count as having served.
+            runtime._adapt(now)
+            runtime.agent.snapshot = now
+            runtime._follow(now)
+            assert (await served.ask()).status_code == status

@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import math
 import time
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -39,6 +40,7 @@ from serving.settings import EngineSettings
 
 _log = structlog.get_logger(__name__)
 _REFUSED = frozenset(REFUSED_FIELDS)
+_NO_FIELDS: dict[str, Any] = {}
 
 
 class HooksMissing(RuntimeError):
@@ -167,9 +169,12 @@ def _hook_shutdown(engine_client: Any, runtime: EngineRuntime) -> None:
 
 def _refusable_fields(request: Any) -> dict[str, Any]:
     """Of what the client itself set, what may be refused: unknown fields are; defaults are not."""
+    own, others = request.__pydantic_fields_set__, request.__pydantic_extra__
+    if not others and _REFUSED.isdisjoint(own):
+        return _NO_FIELDS
     return {
-        **{name: getattr(request, name) for name in _REFUSED & request.model_fields_set},
-        **(request.model_extra or {}),
+        **{name: getattr(request, name) for name in _REFUSED & own},
+        **(others or {}),
     }
 
 
@@ -187,7 +192,7 @@ def _hook_statistics(
         state = processor.request_states.get(request.request_id)
         if state is not None and (scope := find_scope()) is not None:
             state.loraplane_scope = scope
-            scope.usage.open(state.request_id, lambda: _usage(state))
+            scope.usage.open(state.request_id, partial(_usage, state))
 
     def on_output(state: Any, output: Any, timestamp: Any, stats: Any) -> None:
         upstream_output(state, output, timestamp, stats)
@@ -204,7 +209,9 @@ def _hook_statistics(
             return
         scope.usage.close(state.request_id)
         if state.lora_name is not None and not scope.is_gate:
-            runtime.record_finished(_finished(state, reason))
+            # Built when it is counted. Not of the state, which has the whole request.
+            about = (state.lora_name, state.prompt_len, state.stats, reason, time.time())
+            runtime.record_finished(partial(_finished, *about))
 
     processor.add_request = add_request
     processor._update_stats_from_output = on_output  # noqa: SLF001
@@ -222,16 +229,15 @@ def _usage(state: Any) -> Usage:
     )
 
 
-def _finished(state: Any, reason: Any) -> FinishedRequest:
+def _finished(name: str, n_prompt: int, stats: Any, reason: Any, at: float) -> FinishedRequest:
     """From vLLM's RequestStateStats (v1/metrics/stats.py); its `_ts` are the core's monotonic."""
-    stats = state.stats
     n_tokens = stats.num_generation_tokens
     return FinishedRequest(
-        name=state.lora_name,
-        prompt_tokens=state.prompt_len,
+        name=name,
+        prompt_tokens=n_prompt,
         completion_tokens=n_tokens,
         ttft_seconds=stats.first_token_latency or math.nan,
-        e2e_seconds=time.time() - stats.arrival_time,
+        e2e_seconds=at - stats.arrival_time,
         outcome=str(reason),
         inter_token_seconds=(
             (stats.last_token_ts - stats.first_token_ts) / (n_tokens - 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.asgi_timing import HOOKED
+from bench.asgi_timing import BESIDE, HOOKED
 from bench.http_load import Loaded, Request
 from bench.overhead_figures import (
     ALONE,
@@ -51,7 +51,8 @@ def _named(figures: list[Figure]) -> dict[tuple[str, str], Figure]:
 
 def _parts(middleware: float, hook: float) -> dict[str, list[float]]:
     hooks = {name: [hook] * 3 for name in HOOKED}
-    return {"middleware": [middleware] * 3, **hooks, "together": [middleware + 5 * hook] * 3}
+    together = [middleware + 5 * hook] * 3
+    return {"middleware": [middleware] * 3, **hooks, "together": together, BESIDE: [0.0, 0.0, hook]}
 
 
 def test_latency_is_of_single_connections_and_rate_of_many() -> None:
@@ -93,18 +94,20 @@ def test_what_vllm_spends_alone_in_the_same_functions_is_not_ours() -> None:
     assert figures[OURS, "of that, middleware p50"].values == (20.0,)
     assert figures[OURS, "of that, hooks p50"].values == (15.0,)
     assert figures[BEFORE, "adds in process p50"].values == (75.0,)
+    assert figures[OURS, "beside requests, mean"].values == pytest.approx((5 / 3,))
     assert goal.is_met
     assert not goals_of([Figure("adds in process p50", "us", (50.1,), group=OURS)])[0].is_met
 
 
 def test_only_rows_of_the_blocks_count_and_a_request_is_the_sum_of_its_parts() -> None:
-    row = {"middleware": 20_000, **dict.fromkeys(HOOKED, 1000)}
+    row = {"middleware": 20_000, **dict.fromkeys(HOOKED, 1000), BESIDE: 7000}
     lines = [json.dumps({"at": at, **row}) for at in (1.0, 2.0, 3.0)]
 
     parts = in_process(lines, [{"from": 0.5, "to": 1.0}, {"from": 2.5, "to": 3.5}])
 
     assert parts["together"] == [25.0, 25.0]
     assert parts["middleware"] == [20.0, 20.0]
+    assert parts[BESIDE] == [7.0, 7.0]
     assert summary({OURS: [parts]})[OURS][0]["n"] == 2
 
 
@@ -121,5 +124,5 @@ def test_no_variant_is_first_in_every_block_and_saturation_comes_last() -> None:
 
     assert [row["name"] for row in rows] == [name for name, _ in asked]
     assert {asked[index][0] for index in range(0, len(asked), 4)} == set(names)
-    assert [n for _, n in asked] == [1] * 12 + [16] * 4
-    assert [row["per_second"] for row in rows] == [10.0] * 12 + [5.0] * 4
+    assert [n for _, n in asked] == [1] * 20 + [16] * 4
+    assert [row["per_second"] for row in rows] == [10.0] * 20 + [5.0] * 4

@@ -119,10 +119,10 @@ def test_a_retired_versions_series_end_with_it(metrics: EngineMetrics) -> None:
 
 
 def test_hot_adapters_cool_down_window_by_window(metrics: EngineMetrics, clock: Clock) -> None:
-    metrics.used("a/a@1")
+    metrics.admitted("a/a@1", clock.now, clock.now)
     clock.now = 100.0
-    metrics.used("b/b@1")
-    metrics.used("b/b@1")
+    metrics.admitted("b/b@1", clock.now, clock.now)
+    metrics.admitted("b/b@1", clock.now, clock.now)
 
     assert metrics.hot() == {"1m": 1, "5m": 2, "1h": 2}
     clock.now = 4000.0
@@ -134,8 +134,7 @@ def test_ten_thousand_adapters_give_a_bounded_page(clock: Clock) -> None:
     metrics = EngineMetrics(gpu_slots=64, clock=clock)
     names = [f"t{i % 997}/a{i}@1" for i in range(10_000)]
     for name in names:
-        metrics.used(name)
-        metrics.waited_for_memory(name, 0.1)
+        metrics.admitted(name, clock.now - 0.1, clock.now)
         metrics.finished(finished(name, inter_token_seconds=0.01, slot_wait_seconds=0.1))
         metrics.probe_failed(name)
     metrics.facts = WorkerFacts(
@@ -216,7 +215,7 @@ def test_the_gauges_of_slots_and_memory_are_there_when_they_are_known(
 
 
 def test_waits_are_shown_by_stage_and_summed_per_adapter(metrics: EngineMetrics) -> None:
-    metrics.waited_for_memory(NAME, 0.3)
+    metrics.admitted(NAME, 0.0, 0.3)
     metrics.finished(finished(inter_token_seconds=0.02, slot_wait_seconds=0.2))
     metrics.finished(finished(inter_token_seconds=math.nan))
 
@@ -236,7 +235,7 @@ def test_the_hot_set_is_the_smallest_that_carries_nine_of_ten_requests(
 ) -> None:
     for name, count in (("a/a@1", 80), ("b/b@1", 12), ("c/c@1", 8)):
         for _ in range(count):
-            metrics.used(name)
+            metrics.admitted(name, 0.0, 0.0)
 
     assert metrics.hot_90() == {"1m": 2, "5m": 2, "1h": 2}
     assert metrics.hot() == {"1m": 3, "5m": 3, "1h": 3}
@@ -266,14 +265,3 @@ def test_the_report_joins_loads_and_requests(metrics: EngineMetrics) -> None:
 
     assert (acme.name, acme.requests, acme.prompt_tokens, acme.loads_disk) == (NAME, 1, 7, 0)
     assert (beta.name, beta.requests, beta.loads_disk) == ("b/b@1", 0, 2)
-
-
-def test_more_requests_than_are_noted_at_once_are_all_counted() -> None:
-    metrics = EngineMetrics(gpu_slots=1, clock=lambda: 0.0)
-
-    for _ in range(1600):
-        metrics.waited_for_memory(NAME, 0.5)
-        metrics.finished(finished())
-
-    (counts,) = metrics.counts()
-    assert (counts.requests, counts.wait_seconds) == (1600, 1600 * 0.5)

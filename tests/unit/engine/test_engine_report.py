@@ -21,7 +21,7 @@ def test_counts_residency_load_times_and_memory_are_taken_over() -> None:
         memory=MemoryFacts(100, 20, 3000),
     )
     metrics.pinned, metrics.n_trace_events = (NAME,), 17
-    metrics.used(NAME)
+    metrics.admitted(NAME, 0.0, 0.0)
 
     report = with_counts(BARE, metrics)
 

@@ -26,21 +26,26 @@ HEADERS = st.lists(st.tuples(NAMES | st.binary(min_size=1, max_size=4), VALUES),
 
 
 class _Door:
-    """Knows one key; hashes nothing."""
+    """Knows one key; hashes nothing, and counts what it was asked to hash."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, expires_at: float | None = None) -> None:
+        self.is_open, self.now, self.n_hashed = True, 0.0, 0
         self.departure = Departure(lambda: 0.0)
         self.waits_for_gate, self.gate_priority = False, 0
-        grant = key("good")
+        grant = key("good", expires_at=expires_at)
         self.table = compile_table(snapshot(keys=(grant,)), gate_key_hash="gate")
         self.table = type(self.table)(**{**_fields(self.table), "keys": {"good": grant}})
         self.rejections: list[str] = []
 
     def hash_key(self, text: str) -> str:
+        self.n_hashed += 1
         return text
 
+    def fingerprint(self, credential: bytes) -> bytes:
+        return credential
+
     def unix_seconds(self) -> float:
-        return 0.0
+        return self.now
 
     def count_rejection(self, reason: str) -> None:
         self.rejections.append(reason)
@@ -50,7 +55,9 @@ def _fields(table: Any) -> dict[str, Any]:
     return {name: getattr(table, name) for name in table.__slots__}
 
 
-def _ask(headers: list[tuple[bytes, bytes]], path: str) -> tuple[int, list[tuple[bytes, bytes]]]:
+def _ask(
+    headers: list[tuple[bytes, bytes]], path: str = "/v1/completions", door: _Door | None = None
+) -> tuple[int, list[tuple[bytes, bytes]]]:
     """(status, headers that the application saw) of one request through the door."""
     seen: list[tuple[bytes, bytes]] = []
     statuses: list[int] = []
@@ -69,7 +76,7 @@ def _ask(headers: list[tuple[bytes, bytes]], path: str) -> tuple[int, list[tuple
         return {"type": "http.request", "body": b""}
 
     scope = {"type": "http", "path": path, "method": "POST", "headers": headers}
-    open_door(cast("Door", _Door()))
+    open_door(cast("Door", door or _Door()))
     try:
         asyncio.run(TenancyMiddleware(app)(scope, receive, send))
     finally:
@@ -90,11 +97,14 @@ def _the_one_key(headers: list[tuple[bytes, bytes]], *, may_be_api_key: bool) ->
     return keys.pop() if len(keys) == 1 else None
 
 
-@given(HEADERS, st.sampled_from(["/v1/completions", "/v1/messages"]))
+@given(HEADERS, st.sampled_from(["/v1/completions", "/v1/messages"]), st.booleans())
 def test_a_request_passes_with_one_known_key_and_without_the_headers_that_vllm_would_act_on(
-    headers: list[tuple[bytes, bytes]], path: str
+    headers: list[tuple[bytes, bytes]], path: str, has_been_here: bool
 ) -> None:
-    status, seen = _ask(headers, path)
+    door = _Door()
+    if has_been_here:
+        assert _ask([(b"authorization", KNOWN)], door=door)[0] == 400
+    status, seen = _ask(headers, path, door)
 
     if _the_one_key(headers, may_be_api_key=path == "/v1/messages") == "good":
         assert status == 400  # The application's own.
@@ -103,7 +113,42 @@ def test_a_request_passes_with_one_known_key_and_without_the_headers_that_vllm_w
         assert (status, seen) == (401, [])
 
 
-def test_more_header_names_than_are_remembered_are_stripped_all_the_same() -> None:
+def test_a_key_is_hashed_at_its_first_request_alone() -> None:
+    door = _Door()
+
+    for _ in range(3):
+        assert _ask([(b"authorization", KNOWN)], door=door)[0] == 400
+
+    assert door.n_hashed == 1
+
+
+@given(st.lists(st.sampled_from([b"Bearer", b"bearer", b"BEARER", b" ", b"  ", b"\t"]), max_size=4))
+def test_however_a_key_is_written_one_spelling_is_remembered(parts: list[bytes]) -> None:
+    door = _Door()
+
+    _ask([(b"authorization", b"".join(parts) + b" good ")], door=door)
+    _ask([(b"authorization", KNOWN)], door=door)
+
+    assert list(door.table.callers) == [KNOWN]
+
+
+def test_a_remembered_key_expires_all_the_same() -> None:
+    door = _Door(expires_at=5.0)
+
+    assert _ask([(b"authorization", KNOWN)], door=door)[0] == 400
+    door.now = 5.0
+    assert _ask([(b"authorization", KNOWN)], door=door) == (401, [])
+
+
+def test_a_remembered_header_is_none_under_another_name() -> None:
+    door = _Door()
+
+    assert _ask([(b"authorization", KNOWN)], "/v1/messages", door)[0] == 400
+    assert _ask([(b"x-api-key", KNOWN)], "/v1/messages", door)[0] == 401
+    assert _ask([(b"proxy-authorization", KNOWN)], "/v1/messages", door)[0] == 401
+
+
+def test_many_headers_that_are_to_be_stripped_are_all_stripped() -> None:
     many = [(b"x-amzn-%d" % number, b"") for number in range(2000)]
 
     status, seen = _ask(

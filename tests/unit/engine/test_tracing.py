@@ -20,27 +20,21 @@ def test_parts_of_a_request_are_summed_and_an_aborted_part_counts_as_far_as_it_c
 
     took["a"] = Usage(5, 8, 0.4)
     meter.close("a")
-    took["a"] = Usage(99, 99)
     took["b"] = Usage(0, 3, 0.3)
 
     assert meter.total() == Usage(9, 11, 0.3)
-    assert meter.aborted() == Usage(4, 3, 0.3)
+    assert (meter.is_open, meter.aborted()) == (True, Usage(4, 3, 0.3))
     for part in took:
         meter.close(part)
-    assert meter.aborted() is None
+    assert not meter.is_open
 
 
-async def test_an_end_is_written_once_with_what_was_taken(tmp_path: Path) -> None:
-    trace = AccessTrace(tmp_path, capacity=100)
-    tracing = Tracing(trace, "engine-0")
-    meter = UsageMeter()
+async def test_an_end_is_written_with_what_was_taken(tmp_path: Path) -> None:
+    tracing = Tracing(AccessTrace(tmp_path, capacity=100), "engine-0")
 
-    other = tracing.begin("beta/sql@1", is_gate=True)
-    end = tracing.begin("acme/support@1", is_gate=False, usage=meter.total)
-    meter.open("part", lambda: Usage(7, 3, 0.25))
-    end()
-    end()
-    other()
+    with tracing.span("beta/sql@1", is_gate=True):
+        position = tracing.admitted("acme/support@1", at=1.0, is_gate=False)
+        tracing.ended(position, "acme/support@1", Usage(7, 3, 0.25), at=2.0, is_gate=False)
 
     page = await tracing.page(0, 100)
     assert page is not None
@@ -59,13 +53,13 @@ async def test_an_end_is_written_once_with_what_was_taken(tmp_path: Path) -> Non
 async def test_an_event_is_in_the_file_soon_after_it_happened(tmp_path: Path) -> None:
     tracing = Tracing(AccessTrace(tmp_path / "ours", capacity=100), "engine-0")
 
-    end = tracing.begin("acme/support@1", is_gate=False)
+    position = tracing.admitted("acme/support@1", at=1.0, is_gate=False)
     for number, n_events in enumerate((1, 2)):
         async with asyncio.timeout(30):
             while _end_of_copy(tmp_path, number) < n_events:
                 await asyncio.sleep(0.02)
                 number += 10
-        end()
+        tracing.ended(position, "acme/support@1", at=2.0, is_gate=False)
 
 
 def _end_of_copy(folder: Path, number: int) -> int:
@@ -79,7 +73,7 @@ def _end_of_copy(folder: Path, number: int) -> int:
 
 async def test_a_trace_that_has_been_closed_is_told_as_none(tmp_path: Path) -> None:
     tracing = Tracing(AccessTrace(tmp_path, capacity=100), "engine-0")
-    tracing.begin("acme/support@1", is_gate=False)
+    tracing.admitted("acme/support@1", at=1.0, is_gate=False)
 
     tracing.close()
     tracing.close()
@@ -95,7 +89,8 @@ def test_an_engine_whose_disk_refuses_the_trace_goes_on_without(tmp_path: Path) 
         EngineSettings(engine_dir=tmp_path / "off", trace_events=0),
     ):
         tracing = Tracing.of(settings)
-        tracing.begin("acme/support@1", is_gate=False)()
+        with tracing.span("acme/support@1", is_gate=False):
+            pass
         assert tracing.end == 0
         assert asyncio.run(tracing.page(0, 10)) is None
         tracing.close()

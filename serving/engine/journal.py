@@ -1,0 +1,119 @@
+"""What becomes of requests: noted beside them, traced and counted a little later.
+
+Beside a request each count and each event of the trace is a step into code and tables that are in
+no cache; many in a row cost a fraction of that, and nobody waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from contextvars import Context
+
+from serving.engine.admission import Lease
+from serving.engine.metrics import EngineMetrics
+from serving.engine.series import FinishedRequest
+from serving.engine.tracing import Tracing, UsageMeter
+
+_SETTLE_SECONDS = 0.05
+"""How long something noted may wait; with the trace's own wait a tenth of a second."""
+_MOST_NOTED = 1000
+"""At most; counting so many takes some five milliseconds."""
+
+
+class Hold:
+    """Keeps one request's version in CPU memory until `release`.
+
+    It knows the request's meter and not its scope, which knows this: a cycle for each request would
+    be garbage that waits for the collector.
+    """
+
+    __slots__ = (
+        "_journal", "_lease", "admitted_at", "asked_at", "ended_at", "is_gate", "meter", "name",
+        "position",
+    )  # fmt: skip
+
+    def __init__(
+        self, journal: Journal, lease: Lease, meter: UsageMeter, *, asked_at: float, is_gate: bool
+    ) -> None:
+        """`asked_at`: when the request asked for its version, on the journal's clock."""
+        self._journal, self.meter, self.name = journal, meter, lease.name
+        self._lease: Lease | None = lease
+        self.asked_at, self.is_gate = asked_at, is_gate
+        self.admitted_at, self.ended_at = journal.clock(), math.inf
+        self.position: int | None = None
+        """In the trace; None until its admission is written."""
+        journal.note(self)
+
+    def release(self) -> None:
+        """The response has ended; may be called more than once."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+            self.ended_at = self._journal.clock()
+            self._journal.note(self)
+
+
+class Journal:
+    """One engine's; used from one event loop. The gate's requests are nobody's traffic."""
+
+    def __init__(
+        self, tracing: Tracing, metrics: EngineMetrics, clock: Callable[[], float]
+    ) -> None:
+        """`clock` is monotonic. Whoever reads the trace or the metrics has it settled first."""
+        self.clock = clock
+        self._tracing, self._metrics = tracing, metrics
+        self._noted: list[Hold | Callable[[], FinishedRequest]] = []
+        self._is_due = False
+        tracing.before_reading = metrics.before_reading = self.settle
+
+    def note(self, what: Hold | Callable[[], FinishedRequest]) -> None:
+        """A request was admitted or has ended, or the engine finished one: what makes its row."""
+        noted = self._noted
+        noted.append(what)
+        if not self._is_due:
+            self._is_due = True
+            # In a context of its own: it would keep that of the request, and the scope in it.
+            asyncio.get_running_loop().call_later(
+                _SETTLE_SECONDS, self._settle_in_time, context=Context()
+            )
+        elif len(noted) >= _MOST_NOTED:
+            self.settle()
+
+    def settle(self) -> None:
+        """Trace and count all that was noted, in its order."""
+        noted, self._noted = self._noted, []
+        to_unix = time.time() - self.clock()
+        for what in noted:
+            if not isinstance(what, Hold):
+                self._metrics.finished(what())
+            elif what.position is None:
+                self._settle_admitted(what, to_unix)
+            else:
+                self._settle_ended(what, what.position, to_unix)
+
+    def _settle_in_time(self) -> None:
+        self._is_due = False
+        self.settle()
+
+    def _settle_admitted(self, hold: Hold, to_unix: float) -> None:
+        at = hold.admitted_at + to_unix
+        hold.position = self._tracing.admitted(hold.name, at=at, is_gate=hold.is_gate)
+        if not hold.is_gate:
+            self._metrics.admitted(hold.name, hold.asked_at, hold.admitted_at)
+
+    def _settle_ended(self, hold: Hold, position: int, to_unix: float) -> None:
+        at, meter = hold.ended_at + to_unix, hold.meter
+        self._tracing.ended(position, hold.name, meter.total(), at=at, is_gate=hold.is_gate)
+        if meter.is_open and not hold.is_gate:
+            self._count_abort(hold)
+
+    def _count_abort(self, hold: Hold) -> None:
+        """vLLM's statistics leave out what its client, or we, gave up before it had ended."""
+        usage = hold.meter.aborted()
+        ttft = math.nan if usage.ttft_seconds is None else usage.ttft_seconds
+        tokens = (usage.prompt_tokens, usage.completion_tokens)
+        seconds = hold.ended_at - hold.asked_at
+        self._metrics.finished(FinishedRequest(hold.name, *tokens, ttft, seconds, "abort"))
