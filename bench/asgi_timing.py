@@ -64,7 +64,7 @@ class Outer:
             around = row["enter"] - started + ended - row["leave"]
             kept = {"at": row["at"], "middleware": around + row["passed"] - row["sent"]}
             self._rows.append({**kept, **{name: row[name] for name in HOOKED}, BESIDE: _beside})
-            _beside = 0
+        _beside = 0
         if len(self._rows) >= _FLUSH_ROWS:
             with self._path.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in self._rows)

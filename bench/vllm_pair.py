@@ -1,7 +1,7 @@
 """vLLM alone and our engine side by side on one base, both with the timers of `asgi_timing`.
 
-The engine of an earlier revision of our sources can stand beside them, so that before and after are
-measured in the same minutes. Its sources come out of git; the timers are today's.
+Instead of ours, the engine of an earlier revision of our sources can stand there, so that before
+and after are measured one after the other. Its sources come out of git; the timers are today's.
 """
 
 from __future__ import annotations
@@ -59,24 +59,23 @@ class _Started:
 
 @contextmanager
 def running_sides(
-    profile: EngineProfile, folder: Path, *, before: str | None, on_stage: OnStage
+    profile: EngineProfile, folder: Path, *, revision: str | None, on_stage: OnStage
 ) -> Iterator[list[Side]]:
-    """vLLM alone, ours, and with `before` (a git revision) ours of that revision.
+    """vLLM alone and ours, of our sources now or of a git revision.
 
     Raises:
         ServerFailed: one of them did not come up.
         CalledProcessError: git does not know the revision.
     """
     with ExitStack() as stack:
-        now = _sources(folder / "now", REPOSITORY)
+        name, tree = OURS, REPOSITORY
+        if revision is not None:
+            name, tree = BEFORE, stack.enter_context(_checked_out(revision, folder / "tree"))
+        sources = _sources(folder / "sources", tree)
         started = [
             stack.enter_context(_alone(profile, folder)),
-            stack.enter_context(_ours(OURS, profile, folder / "ours", now)),
+            stack.enter_context(_ours(name, profile, folder / "ours", sources)),
         ]
-        if before is not None:
-            tree = stack.enter_context(_checked_out(before, folder / "tree"))
-            then = _sources(folder / "then", tree)
-            started.append(stack.enter_context(_ours(BEFORE, profile, folder / "before", then)))
         # Started side by side: an engine mostly reads and imports until it is ready.
         for one in started:
             wait_ready(one.server, one.log, ready=one.ready, on_stage=on_stage)

@@ -6,7 +6,8 @@ around the five functions of vLLM that we hook (`bench.asgi_timing`), then by ei
 adds in process is ours minus vLLM alone, over the same functions; what our journal traces and
 counts later, for which no request waits, is told apart (`beside requests`). Then an upstream that
 answers at once: asked directly, behind our middleware with a real runtime, through Envoy, and
-through LiteLLM's proxy, in blocks in turn. `--before REVISION` measures ours of that revision too.
+through LiteLLM's proxy, in blocks in turn. `--before REVISION` measures ours of that revision too,
+after ours and beside a vLLM of its own: a third engine would take from two cores what it costs.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from bench.http_load import (
 from bench.null_upstream import PATH
 from bench.overhead_figures import (
     ALONE,
+    BEFORE,
     DIRECT,
     MIDDLEWARE,
     ONE,
@@ -122,15 +124,16 @@ def _warm(requests: Mapping[str, Request], say: Say, *, many: int) -> None:
 
 
 def _engines(
-    folder: Path, *, runs: int, seconds: float, before: str | None, say: Say
+    folder: Path, *, runs: int, seconds: float, revision: str | None, say: Say
 ) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, list[float]]]]]:
     profile: EngineProfile = parse_profile({"model": str(tiny_base()), **_PROFILE})
-    with running_sides(profile, folder, before=before, on_stage=say.stage) as sides:
+    folder.mkdir()
+    with running_sides(profile, folder, revision=revision, on_stage=say.stage) as sides:
         requests = {side.name: _completion(side) for side in sides}
         _warm(requests, say, many=_ENGINE_MANY)
         rows: list[dict[str, Any]] = []
         for run in range(runs):
-            say.step(f"run {run + 1} of {runs}: vLLM alone and ours")
+            say.step(f"run {run + 1} of {runs}: {' and '.join(requests)}")
             rows += measure_blocks(requests, run, _offer, many=_ENGINE_MANY, seconds=seconds)
         lines = {side.name: side.times.read_text().splitlines() for side in sides}
     timed = {
@@ -178,6 +181,11 @@ def _chat(door: Door) -> Request:
     return Request(door.url + PATH, door.key, json.dumps(body).encode())
 
 
+def _n_rounds(options: argparse.Namespace) -> int:
+    """Of the gateways, of vLLM alone and ours, and of vLLM alone and ours before."""
+    return 1 if options.quick else 2 + (options.before is not None)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
@@ -196,16 +204,20 @@ def main() -> None:
     goals: list[Goal] = []
     with (
         tempfile.TemporaryDirectory() as text,
-        progress_line("starting", n_steps=runs if options.quick else 2 * runs) as say,
+        progress_line("starting", n_steps=_n_rounds(options) * runs) as say,
     ):
         if not options.quick:
-            raw["engine_blocks"], timed = _engines(
-                Path(text), runs=runs, seconds=seconds, before=options.before, say=say
-            )
-            figures += added_figures(timed)
-            figures += client_figures(raw["engine_blocks"], reference=ALONE)
+            for revision in (None, options.before)[: _n_rounds(options) - 1]:
+                rows, timed = _engines(
+                    Path(text) / f"engines-{revision}", runs=runs, seconds=seconds,
+                    revision=revision, say=say,
+                )  # fmt: skip
+                when = "" if revision is None else "_before"
+                raw[f"engine_blocks{when}"], raw[f"in_process{when}"] = rows, summary(timed)
+                seen = client_figures(rows, reference=ALONE)
+                figures += added_figures(timed)
+                figures += [one for one in seen if revision is None or one.group == BEFORE]
             goals = goals_of(figures)
-            raw["in_process"] = summary(timed)
         raw["gateway_blocks"] = _gateways(
             Path(text) / "gateways", runs=runs, seconds=seconds, say=say
         )

@@ -180,6 +180,26 @@ class EngineRuntime:
         """The engine has something new to tell (a non-finite adapter): look now."""
         self.agent.hint()
 
+    def try_admit(
+        self, scope: RequestScope, model: str | None, fields: Mapping[str, object]
+    ) -> bool:
+        """As `admit` in the usual case: this key has asked for this model before, and it is there.
+
+        False: nothing was done, and `admit` is to be called.
+        """
+        table = self.table
+        if table is None or fields or not model or scope.answer is not None:
+            return False
+        found = table.found.get((scope.grant.key_hash, model))
+        if found is None or found.entry.name not in self._actions.ledger.usable:
+            return False
+        lease = self.admission.lease_resident(found.entry.name)
+        if lease is None:
+            return False
+        self._hold(scope, lease, self._clock())
+        scope.asked_model, scope.answer = model, found
+        return True
+
     async def admit(
         self, scope: RequestScope, model: str | None, fields: Mapping[str, object]
     ) -> None:
@@ -213,8 +233,7 @@ class EngineRuntime:
     def _hold(self, scope: RequestScope, lease: Lease, asked_at: float) -> None:
         """Keep the version in memory until the response has ended, and write both down."""
         is_gate = scope.is_gate
-        hold = Hold(self._journal, lease, scope.usage, asked_at=asked_at, is_gate=is_gate)
-        scope.release = hold.release
+        scope.hold = Hold(self._journal, lease, asked_at=asked_at, is_gate=is_gate)
         if not is_gate:
             self.residency.asked(lease.name)
 

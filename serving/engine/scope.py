@@ -13,8 +13,8 @@ from typing import Protocol
 
 from serving.contract import KeyGrant, TracePage
 from serving.engine.departure import Departure
+from serving.engine.journal import Hold
 from serving.engine.resolution import SCOPE_GATE, BaseModel, Resolved, Table
-from serving.engine.tracing import UsageMeter
 
 
 class RequestRefused(Exception):
@@ -43,11 +43,10 @@ class RequestScope:
         "answer",
         "asked_model",
         "grant",
+        "hold",
         "is_gate",
         "n_tenants_in_flight",
-        "release",
         "retry_after_seconds",
-        "usage",
     )
 
     def __init__(self, grant: KeyGrant) -> None:
@@ -57,12 +56,16 @@ class RequestScope:
         self.asked_model: str | None = None
         self.answer: Resolved | BaseModel | None = None
         """What answers; None until admitted."""
-        self.release: Callable[[], None] | None = None
-        """Ends the lease on the answering version; called when the response has ended."""
+        self.hold: Hold | None = None
+        """On the answering version; None for the base model."""
         self.retry_after_seconds: int | None = None
         self.n_tenants_in_flight: int | None = None
         """For the gate's answer."""
-        self.usage = UsageMeter()
+
+    def release(self) -> None:
+        """The response has ended, and with it what it held; may be called more than once."""
+        if self.hold is not None:
+            self.hold.release()
 
     def answering_name(self) -> str | None:
         """Name of the answering version, None for the base model.

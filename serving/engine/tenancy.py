@@ -129,7 +129,13 @@ class TenancyMiddleware:
             await self._app(scope, receive, guard.send)
         finally:
             leave(token)
-            self._let_out(request)
+            request.release()
+            tenant = request.grant.tenant
+            n_left = self._in_flight[tenant] - 1
+            if n_left:
+                self._in_flight[tenant] = n_left
+            else:
+                del self._in_flight[tenant]
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -197,16 +203,6 @@ class TenancyMiddleware:
             self._slow_down(door, scope, request)
         self._in_flight[tenant] = n_in_flight + 1
         return request
-
-    def _let_out(self, request: RequestScope) -> None:
-        if request.release is not None:
-            request.release()
-        tenant = request.grant.tenant
-        n_left = self._in_flight[tenant] - 1
-        if n_left:
-            self._in_flight[tenant] = n_left
-        else:
-            del self._in_flight[tenant]
 
     def _slow_down(self, door: Door, scope: Scope, request: RequestScope) -> None:
         """The gate waits behind tenants, and hears how many of their requests are in flight."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 
@@ -18,43 +18,6 @@ _log = structlog.get_logger(__name__)
 _NOTHING = Usage()
 _FLUSH_SECONDS = 0.05
 """How long an event may wait to be written; it is lost with a killed process."""
-
-
-class UsageMeter:
-    """What one request has taken; the engine may work on it in several parts (prompts, samples)."""
-
-    __slots__ = ("_ended", "_open")
-
-    def __init__(self) -> None:
-        self._open: dict[str, Callable[[], Usage]] = {}
-        self._ended: list[Callable[[], Usage]] = []
-
-    def open(self, part: str, read: Callable[[], Usage]) -> None:
-        """The engine has begun with a part; `read` tells what it has taken so far."""
-        self._open[part] = read
-
-    def close(self, part: str) -> None:
-        """The engine is done with a part, and takes nothing more for it."""
-        read = self._open.pop(part, None)
-        if read is not None:
-            self._ended.append(read)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there are parts that the engine did not end."""
-        return bool(self._open)
-
-    def aborted(self) -> Usage:
-        """What the parts have taken that the engine did not end."""
-        return _sum(self._open.values())
-
-    def total(self) -> Usage:
-        """What all parts have taken so far, those that were aborted included."""
-        return _sum([*self._ended, *self._open.values()])
-
-
-def _sum(readers: Iterable[Callable[[], Usage]]) -> Usage:
-    return sum((read() for read in readers), _NOTHING)
 
 
 class Tracing:

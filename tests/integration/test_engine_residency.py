@@ -48,7 +48,6 @@ async def wish(world: World, **wishes: object) -> None:
 async def ask(world: World, name: str, grant: object = ACME) -> None:
     scope = RequestScope(grant)  # type: ignore[arg-type]
     await world.runtime.admit(scope, name, {})
-    assert scope.release is not None
     scope.release()
 
 

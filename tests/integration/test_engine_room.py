@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.contract import FleetSnapshot, Probe, ProbeCase, Role, VersionState
+from serving.contract import FleetSnapshot, KeyGrant, Probe, ProbeCase, Role, VersionState
 from serving.engine.scope import RequestRefused, RequestScope
 from tests.builders.snapshots import key, snapshot, version
 from tests.fakes.engine_port import answer_of
@@ -116,6 +116,38 @@ async def test_a_promotion_moves_new_requests_and_leaves_running_ones(world: Wor
     assert (await admitted(world, "support")).answering_name() == two.name
 
 
+async def test_what_is_admitted_without_a_wait_is_what_would_be_admitted_with_one(
+    world: World,
+) -> None:
+    one = version("acme/support@1", digest=await world.put("one"))
+    bad = version("acme/bad@1", digest=await world.put("REFUSE"))
+    world.link.publish(desired(world, one, bad, aliases=(one.name, bad.name)))
+    await world.run()
+    await world.until(lambda: world.runtime.readiness() is None)
+    fields = {"priority": 1}
+
+    def tried(model: str | None, grant: KeyGrant = ACME, **fields: object) -> str | None:
+        scope = RequestScope(grant)
+        if world.runtime.try_admit(scope, model, fields):
+            return scope.answering_name()
+        assert (scope.answer, scope.hold) == (None, None)
+        return None
+
+    assert tried("support") is None  # Nobody has asked for it yet.
+    await admitted(world, "support")
+    assert world.runtime.admission.claims(one.name) == 1
+    assert tried("support") == one.name
+    assert world.runtime.admission.claims(one.name) == 2
+    assert tried("support", **fields) is None
+    assert tried("support", key("beta", tenant="beta")) is None
+    assert (await refusal(world, "bad")).code == "adapter_not_ready"
+    for model in ("bad", "absent", "", None):
+        assert tried(model) is None
+    world.link.publish(desired(world, revision=2))
+    await world.until(lambda: world.runtime.agent.followed_revision == 2)
+    assert tried("support") is None
+
+
 async def test_a_retired_version_goes_when_its_last_request_has_ended(world: World) -> None:
     one = version("acme/support@1", digest=await world.put("one"))
     world.link.publish(desired(world, one, aliases=(one.name,)))
@@ -129,7 +161,6 @@ async def test_a_retired_version_goes_when_its_last_request_has_ended(world: Wor
     assert world.seen(one.name).in_flight == 1  # type: ignore[union-attr]
     assert (await refusal(world, "support")).status is HTTPStatus.NOT_FOUND
 
-    assert running.release is not None
     running.release()
     await world.until(lambda: one.name not in world.port.cached)
     await world.until(lambda: world.seen(one.name) is None)
@@ -192,7 +223,7 @@ async def test_a_poisonous_version_is_quarantined_until_a_new_attempt(world: Wor
 
     assert world.port.requests[one.name] == 0
     assert (await refusal(world, "support")).status is HTTPStatus.SERVICE_UNAVAILABLE
-    running.release()  # type: ignore[misc]
+    running.release()
     await world.until(lambda: one.name not in world.port.cached)
     again = version(one.name, digest=one.digest, attempt=1)
     world.link.publish(desired(world, again, aliases=(one.name,), revision=2))
@@ -234,7 +265,7 @@ async def test_an_evicted_version_is_read_again_before_its_request(tmp_path: Pat
     for entry in versions:
         scope = await admitted(world, entry.adapter)
         assert entry.name in world.port.cached
-        scope.release()  # type: ignore[misc]
+        scope.release()
 
     assert world.port.loads_in_step == 0
     await world.runtime.stop()
@@ -247,7 +278,7 @@ async def test_a_version_whose_files_vanish_is_fetched_again(tmp_path: Path) -> 
     world.link.publish(desired(world, one, two, aliases=(one.name, two.name)))
     await world.run()
     await world.until(lambda: world.runtime.readiness() is None)
-    (await admitted(world, "b")).release()  # type: ignore[misc]
+    (await admitted(world, "b")).release()
     for folder in world.artifacts.glob(f"sha256-{one.digest[7:]}"):
         folder.chmod(0o755)
         shutil.rmtree(folder)
@@ -287,7 +318,7 @@ async def test_too_many_adapters_in_use_is_a_503_after_a_bounded_wait(tmp_path: 
 
     assert (refused.status, refused.code) == (HTTPStatus.SERVICE_UNAVAILABLE, "adapters_busy")
     assert refused.retry_after_seconds == 2
-    held.release()  # type: ignore[misc]
+    held.release()
     assert (await admitted(world, "b")).answering_name() == two.name
     await world.runtime.stop()
 
@@ -372,7 +403,7 @@ async def test_a_dead_engine_is_a_503_not_a_wrong_answer(tmp_path: Path) -> None
     world.link.publish(desired(world, one, two, aliases=(one.name, two.name)))
     await world.run()
     await world.until(lambda: world.runtime.readiness() is None)
-    (await admitted(world, "a")).release()  # type: ignore[misc]
+    (await admitted(world, "a")).release()
     world.port.is_down = True
 
     refused = await refusal(world, "b")

@@ -42,8 +42,7 @@ async def run(world: World, *entries: VersionEntry) -> None:
 async def answering(world: World, model: str) -> str | None:
     scope = RequestScope(ACME)
     await world.runtime.admit(scope, model, {})
-    if scope.release is not None:
-        scope.release()
+    scope.release()
     return scope.answering_name()
 
 

@@ -130,7 +130,9 @@ def _hook_lookup(runtime: EngineRuntime, engine: VllmEngine) -> None:
     async def check_model(self: BaseServing, request: Any) -> ErrorResponse | None:
         try:
             scope = current_scope()
-            await runtime.admit(scope, request.model, _refusable_fields(request))
+            model, fields = request.model, _refusable_fields(request)
+            if not runtime.try_admit(scope, model, fields):
+                await runtime.admit(scope, model, fields)
         except RequestRefused as exc:
             return self.create_error_response(exc.message, exc.kind, exc.status, exc.param)
         if scope.answering_name() is None and scope.grant.tenant:
@@ -190,9 +192,9 @@ def _hook_statistics(
         # Called in the context of the HTTP request: so each part of it is known by its scope.
         upstream_add(request, *args, **kwargs)
         state = processor.request_states.get(request.request_id)
-        if state is not None and (scope := find_scope()) is not None:
-            state.loraplane_scope = scope
-            scope.usage.open(state.request_id, partial(_usage, state))
+        if state is not None and (scope := find_scope()) is not None and scope.hold is not None:
+            state.loraplane_hold = scope.hold
+            scope.hold.open(state.request_id, partial(_usage, state))
 
     def on_output(state: Any, output: Any, timestamp: Any, stats: Any) -> None:
         upstream_output(state, output, timestamp, stats)
@@ -204,11 +206,11 @@ def _hook_statistics(
 
     def on_finished(state: Any, reason: Any, stats: Any) -> None:
         upstream_finished(state, reason, stats)
-        scope = getattr(state, "loraplane_scope", None)
-        if scope is None or state.stats is None:
+        hold = getattr(state, "loraplane_hold", None)
+        if hold is None or state.stats is None:
             return
-        scope.usage.close(state.request_id)
-        if state.lora_name is not None and not scope.is_gate:
+        hold.close(state.request_id)
+        if not hold.is_gate:
             # Built when it is counted. Not of the state, which has the whole request.
             about = (state.lora_name, state.prompt_len, state.stats, reason, time.time())
             runtime.record_finished(partial(_finished, *about))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from serving.engine.journal import Hold, Journal
 from serving.engine.metrics import EngineMetrics
 from serving.engine.series import FinishedRequest
 from serving.engine.trace import AccessTrace, Usage
-from serving.engine.tracing import Tracing, UsageMeter
+from serving.engine.tracing import Tracing
 from tests.fakes.engine_port import FakeEnginePort
 
 NAME = "acme/support@1"
@@ -45,13 +46,9 @@ class Noted:
     async def lease(self) -> Lease:
         return await self.admission.lease(NAME, wait_seconds=10)
 
-    async def hold(
-        self, meter: UsageMeter | None = None, *, waited: float = 0.0, is_gate: bool = False
-    ) -> Hold:
-        return Hold(
-            self.journal, await self.lease(), meter or UsageMeter(),
-            asked_at=self.now - waited, is_gate=is_gate,
-        )  # fmt: skip
+    async def hold(self, *, waited: float = 0.0, is_gate: bool = False) -> Hold:
+        asked_at = self.now - waited
+        return Hold(self.journal, await self.lease(), asked_at=asked_at, is_gate=is_gate)
 
     async def kinds(self) -> list[tuple[TraceKind, int]]:
         page = await self.tracing.page(0, 10_000)
@@ -122,11 +119,10 @@ async def test_waits_and_uses_count_for_tenants_and_not_for_the_gate(noted: Note
 async def test_what_the_engine_did_not_end_is_counted_as_aborted_as_far_as_it_came(
     noted: Noted,
 ) -> None:
-    meter = UsageMeter()
-    hold = await noted.hold(meter)
-    meter.open("ended", lambda: Usage(5, 2, 0.5))
-    meter.close("ended")
-    meter.open("given up", lambda: Usage(3, 1))
+    hold = await noted.hold()
+    hold.open("ended", lambda: Usage(5, 2, 0.5))
+    hold.close("ended")
+    hold.open("given up", lambda: Usage(3, 1))
     noted.now += 2.0
     hold.release()
 
@@ -141,12 +137,11 @@ async def test_what_the_engine_did_not_end_is_counted_as_aborted_as_far_as_it_ca
 async def test_a_part_that_the_engine_ends_after_its_client_has_gone_is_counted_once(
     noted: Noted,
 ) -> None:
-    meter = UsageMeter()
-    hold = await noted.hold(meter)
-    meter.open("part", lambda: Usage(5, 2, 0.5))
+    hold = await noted.hold()
+    hold.open("part", lambda: Usage(5, 2, 0.5))
 
     hold.release()
-    meter.close("part")
+    hold.close("part")
     noted.journal.note(lambda: FinishedRequest(NAME, 5, 2, 0.5, 1.0, "stop"))
 
     (counts,) = noted.metrics.counts()
@@ -182,3 +177,20 @@ async def test_what_was_noted_last_is_in_the_trace_that_is_closed(
     reopened = AccessTrace(tmp_path, capacity=10_000)
     assert reopened.end == 2
     reopened.close()
+
+
+async def test_an_ended_request_leaves_nothing_that_only_the_collector_could_free(
+    noted: Noted,
+) -> None:
+    hold = await noted.hold()
+    hold.open("knows its hold", lambda hold=hold: Usage(1, hold.is_gate))  # type: ignore[misc]
+    hold.close("knows its hold")
+    hold.open("given up", lambda hold=hold: Usage(1, hold.is_gate))  # type: ignore[misc]
+    gc.disable()
+    try:
+        hold.release()
+        del hold
+        noted.journal.settle()
+        assert not [one for one in gc.get_objects() if isinstance(one, Hold)]
+    finally:
+        gc.enable()

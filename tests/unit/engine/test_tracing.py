@@ -8,25 +8,8 @@ from pathlib import Path
 
 from serving.contract import TraceKind
 from serving.engine.trace import AccessTrace, Usage
-from serving.engine.tracing import Tracing, UsageMeter
+from serving.engine.tracing import Tracing
 from serving.settings import EngineSettings
-
-
-def test_parts_of_a_request_are_summed_and_an_aborted_part_counts_as_far_as_it_came() -> None:
-    meter = UsageMeter()
-    took = {"a": Usage(5, 1, 0.4), "b": Usage(0, 2, 0.3), "c": Usage(4, 0)}
-    for part in took:
-        meter.open(part, lambda part=part: took[part])  # type: ignore[misc]
-
-    took["a"] = Usage(5, 8, 0.4)
-    meter.close("a")
-    took["b"] = Usage(0, 3, 0.3)
-
-    assert meter.total() == Usage(9, 11, 0.3)
-    assert (meter.is_open, meter.aborted()) == (True, Usage(4, 3, 0.3))
-    for part in took:
-        meter.close(part)
-    assert not meter.is_open
 
 
 async def test_an_end_is_written_with_what_was_taken(tmp_path: Path) -> None:
