@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.contract import FleetSnapshot, KeyGrant, Probe, ProbeCase, Role, VersionState
+from serving.contract import FleetSnapshot, Probe, ProbeCase, Role, VersionState
 from serving.engine.scope import RequestRefused, RequestScope
 from tests.builders.snapshots import key, snapshot, version
 from tests.fakes.engine_port import answer_of
@@ -114,38 +114,6 @@ async def test_a_promotion_moves_new_requests_and_leaves_running_ones(world: Wor
     await world.runtime.admit(running, "support", {})
     assert running.answering_name() == one.name
     assert (await admitted(world, "support")).answering_name() == two.name
-
-
-async def test_what_is_admitted_without_a_wait_is_what_would_be_admitted_with_one(
-    world: World,
-) -> None:
-    one = version("acme/support@1", digest=await world.put("one"))
-    bad = version("acme/bad@1", digest=await world.put("REFUSE"))
-    world.link.publish(desired(world, one, bad, aliases=(one.name, bad.name)))
-    await world.run()
-    await world.until(lambda: world.runtime.readiness() is None)
-    fields = {"priority": 1}
-
-    def tried(model: str | None, grant: KeyGrant = ACME, **fields: object) -> str | None:
-        scope = RequestScope(grant)
-        if world.runtime.try_admit(scope, model, fields):
-            return scope.answering_name()
-        assert (scope.answer, scope.hold) == (None, None)
-        return None
-
-    assert tried("support") is None  # Nobody has asked for it yet.
-    await admitted(world, "support")
-    assert world.runtime.admission.claims(one.name) == 1
-    assert tried("support") == one.name
-    assert world.runtime.admission.claims(one.name) == 2
-    assert tried("support", **fields) is None
-    assert tried("support", key("beta", tenant="beta")) is None
-    assert (await refusal(world, "bad")).code == "adapter_not_ready"
-    for model in ("bad", "absent", "", None):
-        assert tried(model) is None
-    world.link.publish(desired(world, revision=2))
-    await world.until(lambda: world.runtime.agent.followed_revision == 2)
-    assert tried("support") is None
 
 
 async def test_a_retired_version_goes_when_its_last_request_has_ended(world: World) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from serving.contract import KeyGrant
 from serving.engine.runtime import set_runtime
 from serving.engine.scope import RequestScope
 from serving.engine.tenancy import TenancyMiddleware, current_scope
-from tests.builders.snapshots import snapshot, version
+from tests.builders.snapshots import key, snapshot, version
 from tests.fakes.engine_port import DESCRIPTION
 from tests.fakes.front_door import Served, behind_the_door
 
@@ -243,3 +244,33 @@ async def test_keys_are_looked_at_one_by_one_where_the_kind_of_engine_is_not_cle
 
         assert was_open == [False, True, False, False]
         assert (await served.ask()).status_code == 503
+
+
+async def test_what_is_admitted_without_a_wait_is_what_would_be_admitted_with_one(
+    served: Served,
+) -> None:
+    runtime = served.world.runtime
+    acme, beta = key("acme-key"), key("beta-key", tenant="beta")
+    before = served.world.link.snapshot
+    assert before is not None
+
+    def tried(model: str | None, grant: KeyGrant = acme, **fields: object) -> str | None:
+        scope = RequestScope(grant)
+        if runtime.try_admit(scope, model, fields):
+            return scope.answering_name()
+        assert (scope.answer, scope.hold) == (None, None)
+        return None
+
+    assert tried("support") is None  # Nobody has asked for it yet.
+    assert (await served.ask()).json() == {"model": "acme/support@1"}
+    assert tried("support") == "acme/support@1"
+    assert runtime.admission.claims("acme/support@1") == 1
+    assert tried("support", priority=1) is None
+    assert tried("support", beta) is None
+    assert (await served.ask("broken")).status_code == 503
+    assert (await served.ask("absent")).status_code == 404
+    for model in ("broken", "absent", "", None):
+        assert tried(model) is None
+    served.world.link.publish(msgspec.structs.replace(before, revision=2, aliases=[]))
+    await served.world.until(lambda: runtime.agent.followed_revision == 2)
+    assert tried("support") is None
