@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -187,18 +189,39 @@ def pids_that_mention(folder: Path) -> list[int]:
     return found
 
 
+@contextmanager
+def engine_of_another_rig(engine_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that `engine_dir` names as its engine; it ends when its input is closed."""
+    engine_dir.mkdir()
+    environment = {**os.environ, "LORAPLANE_ENGINE_DIR": str(engine_dir)}
+    with subprocess.Popen(["cat"], env=environment, stdin=subprocess.PIPE) as process:
+        try:
+            # `Popen` returns before the kernel shows the environment of what it has started.
+            deadline = time.monotonic() + 60
+            while not runs_for(engine_dir, process.pid) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            (engine_dir / PID_FILE).write_text(f"{process.pid}\n")
+            yield process
+        finally:
+            process.kill()
+
+
 def test_an_engine_of_an_earlier_rig_is_waited_for(tmp_path: Path) -> None:
     # Killed, a rig leaves its engine to the guard, which ends it a little later.
     told: list[str] = []
     engine_dir = tmp_path / "engine"
-    engine_dir.mkdir()
-    mine = {**os.environ, "LORAPLANE_ENGINE_DIR": str(engine_dir)}
-    with subprocess.Popen(["sleep", "0.2"], env=mine) as ending:
-        (engine_dir / "engine.pid").write_text(f"{ending.pid}\n")
+    with engine_of_another_rig(engine_dir) as earlier:
+        assert earlier.stdin is not None
+        its_input = earlier.stdin
 
-        wait_for_earlier(engine_dir, lambda stage, _seconds: told.append(stage))
+        def tell(stage: str, _seconds: float) -> None:
+            told.append(stage)
+            its_input.close()
 
-        assert not runs_for(engine_dir, ending.pid)
+        stays = wait_for_earlier(engine_dir, tell)
+
+        assert stays is None
+        assert not runs_for(engine_dir, earlier.pid)
     assert set(told) == {"an earlier engine is ending"}
 
 
@@ -207,18 +230,13 @@ def test_a_folder_in_which_another_engine_stays_is_left_to_it(
 ) -> None:
     monkeypatch.setattr("serving.tuning.process_group._EARLIER_SECONDS", 0.0)
     engine_dir = tmp_path / "engine"
-    engine_dir.mkdir()
-    theirs = {**os.environ, "LORAPLANE_ENGINE_DIR": str(engine_dir)}
-    with subprocess.Popen(["sleep", "60"], env=theirs) as other:
-        (engine_dir / "engine.pid").write_text(f"{other.pid}\n")
+    with (
+        engine_of_another_rig(engine_dir) as other,
+        pytest.raises(EngineFailed, match=f"process {other.pid}"),
+        started_engine(profile, n_adapters=1, rank=4, folder=tmp_path),
+    ):
+        pass
 
-        with (
-            pytest.raises(EngineFailed, match=f"process {other.pid}"),
-            started_engine(profile, n_adapters=1, rank=4, folder=tmp_path),
-        ):
-            pass
-
-        other.kill()
     assert not (engine_dir / "snapshot.json").exists()
 
 
