@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable
 from contextvars import Context
 
+import structlog
+
 from serving.engine.admission import Lease
 from serving.engine.metrics import EngineMetrics
 from serving.engine.series import FinishedRequest
 from serving.engine.tracing import Tracing
 from serving.engine.usage_meter import UsageMeter
 
+_log = structlog.get_logger(__name__)
 _SETTLE_SECONDS = 0.05
 """How long something noted may wait; with the trace's own wait a tenth of a second."""
 _MOST_NOTED = 64
@@ -63,6 +66,8 @@ class Journal:
     ) -> None:
         """`clock` is monotonic. Whoever reads the trace or the metrics has it settled first."""
         self.clock = clock
+        self.n_lost = 0
+        """Of what was noted, how much could be neither traced nor counted; the first is logged."""
         self._tracing, self._metrics = tracing, metrics
         self._noted: list[Hold | Callable[[], FinishedRequest]] = []
         self._is_due = False
@@ -86,12 +91,21 @@ class Journal:
         noted, self._noted = self._noted, []
         to_unix = time.time() - self.clock()
         for what in noted:
-            if not isinstance(what, Hold):
-                self._metrics.finished(what())
-            elif what.position is None:
-                self._settle_admitted(what, to_unix)
-            else:
-                self._settle_ended(what, what.position, to_unix)
+            try:
+                self._settle_one(what, to_unix)
+            except Exception:  # noqa: BLE001 - a request's numbers come from vLLM's own objects
+                # They are worth neither those noted after it, nor the request that settles here.
+                if not self.n_lost:
+                    _log.exception("a request could not be traced and counted")
+                self.n_lost += 1
+
+    def _settle_one(self, what: Hold | Callable[[], FinishedRequest], to_unix: float) -> None:
+        if not isinstance(what, Hold):
+            self._metrics.finished(what())
+        elif what.position is None:
+            self._settle_admitted(what, to_unix)
+        else:
+            self._settle_ended(what, what.position, to_unix)
 
     def _settle_in_time(self) -> None:
         self._is_due = False

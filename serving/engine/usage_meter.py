@@ -23,11 +23,16 @@ class UsageMeter:
         """The engine has begun with a part; `read` tells what it has taken so far."""
         self._open[part] = read
 
-    def close(self, part: str) -> None:
-        """The engine is done with a part, and takes nothing more for it."""
+    def close(self, part: str) -> bool:
+        """The engine is done with a part, and takes nothing more for it.
+
+        False: it was ended before, or counted as aborted and forgotten.
+        """
         read = self._open.pop(part, None)
-        if read is not None:
-            self._ended = (*self._ended, read)
+        if read is None:
+            return False
+        self._ended = (*self._ended, read)
+        return True
 
     @property
     def is_open(self) -> bool:

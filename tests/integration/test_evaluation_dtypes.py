@@ -27,8 +27,7 @@ async def test_the_standalone_side_computes_in_the_number_type_of_the_engines(
 ) -> None:
     async with gate_world(tmp_path / "auto", dtype="auto") as world:
         world.engine.dtype = "bfloat16"
-        await asyncio.sleep(0.1)
-
+        await reported(world, dtype="bfloat16")
         version = await world.push(adapter)
         await world.drive(version)
 
@@ -43,6 +42,15 @@ async def test_two_number_types_are_no_comparison(tmp_path: Path, adapter: Path)
         assert await world.drive(version) == State.INCONCLUSIVE
 
         assert await world.reasons(version) == ["dtypes_differ"]
+
+
+async def reported(world: GateWorld, *, dtype: str) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            engines = await world.steps.repository.fleet.engines()
+            if {one.report.dtype for one in engines} == {dtype}:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def proven_by(world: GateWorld, version: str, n_engines: int) -> None:

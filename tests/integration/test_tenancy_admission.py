@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -129,35 +128,6 @@ async def test_before_the_runtime_exists_everything_waits(served: Served) -> Non
         assert (await client.get("/metrics")).status_code == 404
     assert ready.status_code == 503
     assert ready.json()["waiting_for"] == "the engine starts"
-
-
-async def test_the_door_costs_well_under_a_millisecond(served: Served) -> None:
-    door = TenancyMiddleware(_admitting(served))
-    headers = [(b"authorization", b"Bearer acme-key")] + [
-        (f"x-{i}".encode(), b"1") for i in range(12)
-    ]
-
-    async def send(_message: Any) -> None:
-        return None
-
-    took = []
-    for _ in range(300):
-        scope = {"type": "http", "path": "/v1/completions", "method": "POST", "headers": headers}
-        started = time.perf_counter()
-        await door(scope, None, send)  # type: ignore[arg-type]
-        took.append(time.perf_counter() - started)
-
-    # The target is 50 us; here only a gross mistake is caught, because the machine is shared.
-    assert sorted(took)[len(took) // 2] < 0.0005
-
-
-def _admitting(served: Served) -> Any:
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        await served.world.runtime.admit(current_scope(), "support", {"model": "support"})
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    return app
 
 
 async def test_an_ended_request_leaves_nothing_that_only_the_collector_could_free(

@@ -209,8 +209,8 @@ def _hook_statistics(
         hold = getattr(state, "loraplane_hold", None)
         if hold is None or state.stats is None:
             return
-        hold.close(state.request_id)
-        if not hold.is_gate:
+        # A part whose client went away a while before is counted as aborted already.
+        if hold.close(state.request_id) and not hold.is_gate:
             # Built when it is counted. Not of the state, which has the whole request.
             about = (state.lora_name, state.prompt_len, state.stats, reason, time.time())
             runtime.record_finished(partial(_finished, *about))

@@ -90,10 +90,10 @@ def test_a_long_poll_ends_with_the_change(client: httpx.Client) -> None:
     began = time.monotonic()
 
     answer = client.get(
-        f"/internal/v1/snapshot?after={now.revision}&wait=20", headers=headers, timeout=30
+        f"/internal/v1/snapshot?after={now.revision}&wait=50", headers=headers, timeout=60
     )
 
-    assert 0.2 < time.monotonic() - began < 5
+    assert 0.2 < time.monotonic() - began < 40
     later = decode_snapshot(answer.content)
     assert later.revision > now.revision
     assert [tenant.tenant for tenant in later.tenants] == ["acme", "globex"]
@@ -175,13 +175,16 @@ def test_an_event_stream_ends_soon_after_its_key_is_revoked(tmp_path: Path) -> N
     assert not any("still here" in line for line in rest)
 
 
-def test_the_loop_runs_beside_the_api_and_hears_of_uploads(tmp_path: Path) -> None:
+def test_the_loop_runs_beside_the_api_and_hears_of_uploads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.controller.loop._IDLE_SECONDS", 3600.0)
     app = create_app(settings_in(tmp_path))
     with a_server(app) as url, httpx.Client(base_url=url, headers=bearer(ADMIN)) as client:
         client.post("/v1/tenants", json={"id": "acme"})
         client.post(VERSIONS, files=form_of())
         ready = client.get("/readyz")
-        deadline = time.monotonic() + 4
+        deadline = time.monotonic() + 60
         while (shown := client.get(f"{VERSIONS}/1").json())["error"] is None:
             assert time.monotonic() < deadline, "nobody told the loop"
             time.sleep(0.05)
@@ -202,7 +205,7 @@ def test_what_is_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         killer = threading.Timer(rng.uniform(0.05, 0.8), process.kill)
         killer.start()
         _push_until_dead(port, life, acknowledged)
-        process.wait(timeout=10)
+        process.wait(timeout=120)
         killer.join()
 
     process = _start(settings)
@@ -212,7 +215,7 @@ def test_what_is_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         (adapter,) = httpx.get(url, headers=bearer(ADMIN)).json()["adapters"]
     finally:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=120)
 
     assert acknowledged
     found = {version["name"]: version["digest"] for version in adapter["versions"]}
@@ -266,11 +269,11 @@ def test_the_process_starts_from_its_environment_and_stops_while_engines_wait(
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=30)
-        long_poll.join(timeout=5)
+        long_poll.join(timeout=15)
     finally:
         process.kill()
 
-    assert time.monotonic() - began < 9
+    assert time.monotonic() - began < 30
     assert not long_poll.is_alive()
     assert ADMIN.encode() not in output
     assert SECRET.encode() not in output
@@ -296,7 +299,7 @@ def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except httpx.TransportError:
             time.sleep(0.1)
-    output = process.communicate(timeout=5)[0] if process.poll() is not None else b""
+    output = process.communicate(timeout=60)[0] if process.poll() is not None else b""
     raise AssertionError(f"not ready: {output.decode()[-2000:]}")
 
 

@@ -146,7 +146,7 @@ def test_live_top_ends_quietly_on_ctrl_c() -> None:
     drain = threading.Thread(target=read_all, args=(ours,), daemon=True)
     drain.start()
     _, complaint = process.communicate(timeout=60)
-    drain.join(timeout=10)
+    drain.join(timeout=60)
     os.close(ours)
 
     assert (process.returncode, complaint) == (0, "")

@@ -148,6 +148,42 @@ async def test_a_part_that_the_engine_ends_after_its_client_has_gone_is_counted_
     assert (counts.requests, counts.completion_tokens) == (1, 2)
 
 
+async def test_a_part_that_was_counted_as_aborted_is_no_more_the_engines_to_end(
+    noted: Noted,
+) -> None:
+    hold = await noted.hold()
+    hold.open("part", lambda: Usage(5, 2, 0.5))
+
+    hold.release()
+    noted.journal.settle()
+
+    assert hold.close("part") is False
+    (counts,) = noted.metrics.counts()
+    assert (counts.requests, counts.completion_tokens) == (1, 2)
+
+
+async def test_what_cannot_be_counted_takes_nothing_with_it(noted: Noted) -> None:
+    def broken() -> Usage:
+        raise AttributeError("another vLLM")
+
+    def unreadable() -> FinishedRequest:
+        raise AttributeError("another vLLM")
+
+    hold = await noted.hold()
+    hold.open("part", broken)
+    hold.release()
+    noted.journal.note(unreadable)
+    noted.journal.note(lambda: FinishedRequest(NAME, 5, 2, 0.5, 1.0, "stop"))
+    (await noted.hold()).release()
+
+    (counts,) = noted.metrics.counts()
+
+    assert (counts.requests, counts.completion_tokens, noted.journal.n_lost) == (1, 2, 2)
+    assert await noted.kinds() == [
+        (TraceKind.ADMITTED, 0), (TraceKind.ADMITTED, 1), (TraceKind.FINISHED, 1),
+    ]  # fmt: skip
+
+
 async def test_more_than_are_noted_at_once_are_all_counted(noted: Noted) -> None:
     for _ in range(1600):
         (await noted.hold(waited=0.5)).release()

@@ -21,3 +21,13 @@ def test_parts_of_a_request_are_summed_and_an_aborted_part_counts_as_far_as_it_c
     for part in took:
         meter.close(part)
     assert not meter.is_open
+
+
+def test_a_part_is_closed_once_and_not_after_it_was_forgotten() -> None:
+    meter = UsageMeter()
+    meter.open("ended", Usage)
+    meter.open("given up", Usage)
+
+    assert [meter.close("ended"), meter.close("ended")] == [True, False]
+    meter.forget()
+    assert not meter.close("given up")

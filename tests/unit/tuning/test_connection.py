@@ -133,9 +133,13 @@ async def test_a_cancelled_exchange_leaves_no_connection_that_another_could_take
         writer.write(CHUNKED if number > 1 else CHUNKED[:-12])
 
     async with server(script) as (connections, seen):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await post(connections)
+        begun = asyncio.Event()
+        exchange = Exchange("/v1", [("X", "y")], b"body", lambda *_: begun.set())
+        leaving = asyncio.create_task(connections.post(exchange))
+        await begun.wait()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
         answer = await post(connections)
 
     assert answer == (200, b"abcde")

@@ -63,4 +63,4 @@ async def test_the_end_of_the_work_lets_everybody_go_even_while_tenants_are_busy
 
     pace.end()
 
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
