@@ -98,9 +98,9 @@ def engine(
     profile: ProfileOption = None,
 ) -> None:
     """Run one engine: vLLM's OpenAI server with our plugin, from an engine profile."""
+    from serving.engine.credentials import SecretMissing
     from serving.engine.launch import run_engine
     from serving.engine.profile import ProfileInvalid
-    from serving.engine.runtime import SecretMissing
 
     given: dict[str, Any] = {
         "model": model, "gpu_slots": gpu_slots, "cpu_slots": cpu_slots, "max_rank": max_rank,

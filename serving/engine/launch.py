@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from serving.engine.credentials import SecretMissing
 from serving.engine.profile import read_profile
-from serving.engine.runtime import SecretMissing
 from serving.engine.vllm_flags import MODULE, vllm_arguments, vllm_environment
 from serving.settings import EngineSettings
 

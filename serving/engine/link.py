@@ -16,6 +16,7 @@ from serving.contract import (
     encode,
     engine_token,
 )
+from serving.settings import EngineSettings
 from serving.snapshot_delta import (
     MEDIA_TYPE,
     TAG_HEADER,
@@ -133,6 +134,17 @@ class HttpLink:
     async def close(self) -> None:
         """End connections."""
         await self._client.aclose()
+
+
+def link_of(settings: EngineSettings) -> Link | None:
+    """To the controller of the settings; None where they name none, or no secret to ask with."""
+    if not (settings.controller_url and settings.cluster_secret):
+        return None
+    return HttpLink(
+        settings.controller_url,
+        cluster_secret=settings.cluster_secret,
+        engine_id=settings.engine_id,
+    )
 
 
 def _read(response: httpx.Response, before: HeldSnapshot | None) -> HeldSnapshot:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from serving.engine.resolution import REFUSED_FIELDS, refused_field
+from serving.engine.resolution import (
+    REFUSED_FIELDS,
+    BaseModel,
+    ModelMissing,
+    NotReady,
+    Resolution,
+    Resolved,
+    UnknownModel,
+    refused_field,
+)
 from serving.engine.scope import RequestRefused
 
 _SHOWN_MODEL_CHARACTERS = 200
@@ -39,6 +48,25 @@ def require_allowed(fields: Mapping[str, object]) -> None:
         raise bad_request(
             "field_refused", f"`{field}` may not be set: {REFUSED_FIELDS[field]}.", field
         )
+
+
+def require_answer(found: Resolution) -> Resolved | BaseModel:
+    """What may answer a request, of what its `model` was resolved to.
+
+    Raises:
+        RequestRefused: nothing may, and why.
+    """
+    match found:
+        case UnknownModel(model):
+            raise unknown_model(model)
+        case ModelMissing():
+            raise bad_request("model_missing", "`model` must name an adapter.", "model")
+        case NotReady(name):
+            raise unavailable(
+                "adapter_not_ready", f"The adapter `{name}` is not ready on this engine."
+            )
+        case _:
+            return found
 
 
 def unavailable(code: str, message: str) -> RequestRefused:

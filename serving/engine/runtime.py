@@ -2,61 +2,33 @@
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
-from serving.contract import (
-    EngineReport,
-    FleetSnapshot,
-    Role,
-    TracePage,
-    engine_token,
-    gate_key,
-)
+from serving.contract import EngineReport, FleetSnapshot, Role, TracePage
 from serving.engine import resolution
 from serving.engine.actions import Actions
 from serving.engine.admission import Admission, AdmissionTimeout, Lease
 from serving.engine.agent import Agent
 from serving.engine.artifacts import LocalArtifacts
 from serving.engine.clearance import Clearance, choose_probes
+from serving.engine.credentials import Credentials
 from serving.engine.departure import Departure, Stage
 from serving.engine.journal import Hold, Journal
-from serving.engine.key_hash import KeyHash
-from serving.engine.link import HttpLink, Link
+from serving.engine.link import Link, link_of
 from serving.engine.metrics import EngineMetrics
-from serving.engine.ports import (
-    EngineBusy,
-    EnginePort,
-    EngineUnavailable,
-    LoadRefused,
-)
-from serving.engine.refusals import bad_request, require_allowed, unavailable, unknown_model
+from serving.engine.ports import EngineBusy, EnginePort, EngineUnavailable, LoadRefused
+from serving.engine.refusals import require_allowed, require_answer, unavailable, unknown_model
 from serving.engine.report import with_counts
 from serving.engine.residency import Residency
-from serving.engine.resolution import (
-    REFUSED_FIELDS,
-    BaseModel,
-    ModelMissing,
-    NotReady,
-    Resolved,
-    Table,
-    UnknownModel,
-)
+from serving.engine.resolution import REFUSED_FIELDS, BaseModel, Resolved, Table
 from serving.engine.scope import RequestRefused, RequestScope
 from serving.engine.series import FinishedRequest
 from serving.engine.tenancy import open_door
 from serving.engine.tracing import Tracing
 from serving.settings import EngineSettings
-
-
-class SecretMissing(RuntimeError):
-    """Without the cluster secret no key can be recognised."""
-
-    def __init__(self) -> None:
-        super().__init__("LORAPLANE_CLUSTER_SECRET is not set")
 
 
 class EngineRuntime:
@@ -76,14 +48,11 @@ class EngineRuntime:
         Raises:
             SecretMissing: the settings have no cluster secret.
         """
-        if not settings.cluster_secret:
-            raise SecretMissing
-        secret = settings.cluster_secret
         self._settings, self._port = settings, port
-        hashed = KeyHash(secret)
-        self.hash_key, self.fingerprint = hashed.hexdigest, hashed.fingerprint
-        self._gate_key_hash = self.hash_key(gate_key(secret))
-        self._engine_token = engine_token(secret).encode()
+        known = Credentials(settings.cluster_secret, settings.metrics_token)
+        self.hash_key, self.fingerprint = known.hash_key, known.fingerprint
+        self.is_metrics_token, self.is_engine_token = known.is_metrics_token, known.is_engine_token
+        self._gate_key_hash = known.gate_key_hash
         self.tracing = Tracing.of(settings)
         self._description = port.describe()
         self.table: Table | None = None
@@ -119,7 +88,7 @@ class EngineRuntime:
             clock=clock,
             is_usable=lambda name: name in self._actions.ledger.usable,
         )
-        self.agent = self._make_agent(link or _http_link(settings, secret))
+        self.agent = self._make_agent(link or link_of(settings))
 
     def _make_admission(self) -> Admission:
         return Admission(
@@ -241,18 +210,7 @@ class EngineRuntime:
         if self.table is None:
             raise unavailable("starting", "The engine has no snapshot yet.")
         usable = self._actions.ledger.usable
-        answer = resolution.resolve(self.table, scope.grant, model, proven=usable)
-        if isinstance(answer, Resolved):
-            return answer
-        if isinstance(answer, UnknownModel):
-            raise unknown_model(answer.model)
-        if isinstance(answer, ModelMissing):
-            raise bad_request("model_missing", "`model` must name an adapter.", "model")
-        if isinstance(answer, NotReady):
-            raise unavailable(
-                "adapter_not_ready", f"The adapter `{answer.name}` is not ready on this engine."
-            )
-        return answer
+        return require_answer(resolution.resolve(self.table, scope.grant, model, proven=usable))
 
     async def _bring_in(self, answer: Resolved) -> Lease:
         name = answer.entry.name
@@ -300,15 +258,6 @@ class EngineRuntime:
     def waits_for_gate(self) -> bool:
         """Whether tenants are turned away until the gate has measured on this engine."""
         return self._clearance.is_waiting(self.agent.snapshot)
-
-    def is_metrics_token(self, token: str) -> bool:
-        """Whether this bearer may read the metrics; anybody may where no token is set."""
-        wanted = self._settings.metrics_token
-        return not wanted or hmac.compare_digest(wanted.encode(), token.encode())
-
-    def is_engine_token(self, token: str) -> bool:
-        """Whether this bearer is the controller."""
-        return hmac.compare_digest(self._engine_token, token.encode())
 
     async def trace_page(self, after: int, limit: int) -> TracePage | None:
         """Events of the access trace; None where this engine keeps none."""
@@ -390,9 +339,3 @@ def set_runtime(runtime: EngineRuntime | None) -> None:
 def get_runtime() -> EngineRuntime | None:
     """The process's runtime; None before `compat` has made it."""
     return _runtime
-
-
-def _http_link(settings: EngineSettings, secret: str) -> Link | None:
-    if not settings.controller_url:
-        return None
-    return HttpLink(settings.controller_url, cluster_secret=secret, engine_id=settings.engine_id)

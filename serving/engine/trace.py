@@ -1,8 +1,6 @@
 """The access trace: which adapter was asked for when, and how many tokens it took. No content.
 
-A ring file of fixed size: a header, then `capacity` records of 40 bytes; the event at position p is
-record p mod capacity. Each record has its position and a checksum, so one that a crash has torn, or
-that an older lap left there, is told apart and never misread.
+A ring of fixed size in a file, whose form is `trace_ring`'s.
 """
 
 from __future__ import annotations
@@ -11,38 +9,36 @@ import fcntl
 import math
 import os
 import secrets
-import struct
 import threading
-import zlib
-from array import array
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from serving.contract import TraceEvent, TraceKind, TracePage
 from serving.engine.trace_names import TraceNames
+from serving.engine.trace_ring import (
+    CLOSED,
+    HEADER_BYTES,
+    NAME_MASK,
+    RECORD_BYTES,
+    make_ring,
+    pack_header,
+    pack_record,
+    read_header,
+    scan_ring,
+    unpack_record,
+)
 
 _log = structlog.get_logger(__name__)
 MAX_PAGE = 10_000
 """Events per page at most; about 1 MB of JSON."""
-_BODY = struct.Struct("<QdIIIIf")
-"""position, unix seconds, distance to the ADMITTED event, name and flags, prompt tokens, completion
-tokens, TTFT in seconds (NaN: none)."""
-_CHECK = struct.Struct("<I")
-RECORD_BYTES = _BODY.size + _CHECK.size
-_HEADER = struct.Struct("<8sQQ40s")
-"""magic, capacity, origin (no event before it), boot id or `closed`."""
-HEADER_BYTES = _HEADER.size
 _MOST_UNWRITTEN = 256
 """Events that wait in memory at most; written together they take half a millisecond."""
 _TIDY_LINES = 1024
 """A smaller file of names is never rewritten; arbitrary."""
-_MAGIC = b"LPTRACE1"
-_CLOSED = b"closed"
-_FINISHED_BIT, _GATE_BIT, _NAME_MASK = 1 << 31, 1 << 30, (1 << 30) - 1
+_FINISHED_BIT, _GATE_BIT = 1 << 31, 1 << 30
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MOST = 2**32 - 1
 
@@ -169,7 +165,7 @@ class AccessTrace:
         try:
             os.fsync(self._descriptor)
             self._names.sync()
-            self._write_header(_CLOSED)
+            self._write_header(CLOSED)
         except OSError as exc:
             _log.warning("the access trace was not closed cleanly", reason=str(exc))
         self._names.close()
@@ -193,8 +189,7 @@ class AccessTrace:
         for position, at, distance, name, flags, usage in events:
             number = self._names.number_of(name)
             taken = _NO_USAGE if usage is None else _packable(usage)
-            body = _BODY.pack(position, at, distance, number | flags, *taken)
-            records.append(body + _CHECK.pack(zlib.crc32(body)))
+            records.append(pack_record(position, at, distance, number | flags, *taken))
             numbers[number] = position
         n_before_wrap = self._capacity - events[0][0] % self._capacity
         descriptor, start = self._descriptor, self._offset(events[0][0])
@@ -224,11 +219,11 @@ class AccessTrace:
         return [data[i : i + RECORD_BYTES] for i in range(0, len(data), RECORD_BYTES)]
 
     def _decode(self, position: int, record: bytes) -> TraceEvent | None:
-        fields = _unpack(record)
+        fields = unpack_record(record)
         if fields is None or fields[0] != position:
             return None
         _, at, distance, word, prompt_tokens, completion_tokens, ttft = fields
-        name = self._names.name_of(word & _NAME_MASK)
+        name = self._names.name_of(word & NAME_MASK)
         if name is None:
             return None
         return TraceEvent(
@@ -245,20 +240,20 @@ class AccessTrace:
 
     def _recover(self) -> tuple[int, int]:
         """(first, end) of the readable events; the file is ours to write from here on."""
-        header = _read_header(self._path)
+        header = read_header(self._path)
         origin, capacity, state = header or (0, 0, b"")
-        found = _scan(self._path, self._names, origin)
+        found = scan_ring(self._path, self._names, origin)
         first, end = found.first, found.end
         self._last_use = found.last_use
         boot = _boot_id()
-        if (end or origin) and state not in (_CLOSED, boot):
+        if (end or origin) and state not in (CLOSED, boot):
             # The machine went down with events in its memory; some may have been read already.
             end += found.n_records
         end = max(end, origin)
         if end != found.end or capacity != self._capacity:
             first = end
         if capacity != self._capacity:
-            _make(self._path, self._capacity, end)
+            make_ring(self._path, self._capacity, end)
         # What is not readable now never will be: its names' numbers may come to mean others.
         self._origin = first
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
@@ -266,79 +261,14 @@ class AccessTrace:
         return first, end
 
     def _write_header(self, state: bytes) -> None:
-        header = _HEADER.pack(_MAGIC, self._capacity, self._origin, state)
+        header = pack_header(self._capacity, self._origin, state)
         os.pwrite(self._descriptor, header, 0)
         os.fsync(self._descriptor)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The newest run of consecutive good events in a ring file."""
-
-    n_records: int = 0
-    first: int = 0
-    end: int = 0
-    last_use: dict[int, int] = field(default_factory=dict)
-    """By number of a name, the position of its newest event."""
-
-
-def _scan(path: Path, names: TraceNames, origin: int) -> _Found:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return _Found()
-    n_records = max(0, (len(data) - HEADER_BYTES) // RECORD_BYTES)
-    positions, words = array("q", [-1]) * n_records, array("Q", [0]) * n_records
-    for slot in range(n_records):
-        start = HEADER_BYTES + slot * RECORD_BYTES
-        fields = _unpack(data[start : start + RECORD_BYTES])
-        if fields is not None and fields[0] % n_records == slot:
-            positions[slot], words[slot] = fields[0], fields[3] & _NAME_MASK
-    end = first = max(positions, default=-1) + 1
-    last_use: dict[int, int] = {}
-    while first > origin and positions[slot := (first - 1) % n_records] == first - 1:
-        if names.name_of(words[slot]) is None:
-            break
-        first -= 1
-        last_use.setdefault(words[slot], first)
-    return _Found(n_records, first, end, last_use)
 
 
 def _packable(usage: Usage) -> tuple[int, int, float]:
     ttft = math.nan if usage.ttft_seconds is None else usage.ttft_seconds
     return min(usage.prompt_tokens, _MOST), min(usage.completion_tokens, _MOST), ttft
-
-
-def _unpack(record: bytes) -> Any:
-    """The fields of `_BODY`; None where the checksum does not fit."""
-    body = record[: _BODY.size]
-    if len(record) != RECORD_BYTES or _CHECK.pack(zlib.crc32(body)) != record[_BODY.size :]:
-        return None
-    return _BODY.unpack(body)
-
-
-def _read_header(path: Path) -> tuple[int, int, bytes] | None:
-    """(origin, capacity, state); None where there is none."""
-    try:
-        with path.open("rb") as file:
-            magic, capacity, origin, state = _HEADER.unpack(file.read(HEADER_BYTES))
-    except (FileNotFoundError, struct.error):
-        return None
-    return (origin, capacity, state.rstrip(b"\0")) if magic == _MAGIC else None
-
-
-def _make(path: Path, capacity: int, origin: int) -> None:
-    """Replace the ring by an empty one, with all its room taken from the disk."""
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, HEADER_BYTES + capacity * RECORD_BYTES)
-        os.pwrite(descriptor, _HEADER.pack(_MAGIC, capacity, origin, _CLOSED), 0)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
 
 
 def _lock(folder: Path) -> int:

@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from serving.contract import FleetSnapshot
-from serving.engine.runtime import EngineRuntime, SecretMissing
+from serving.engine.credentials import SecretMissing
+from serving.engine.runtime import EngineRuntime
 from serving.settings import EngineSettings
 from tests.builders.snapshots import snapshot, version
 from tests.fakes.engine_world import FakeLink, World

@@ -14,7 +14,8 @@ import pytest
 
 from serving.contract import TraceEvent, TraceKind, TracePage
 from serving.engine import trace as trace_module
-from serving.engine.trace import HEADER_BYTES, RECORD_BYTES, AccessTrace, TraceUnavailable, Usage
+from serving.engine.trace import AccessTrace, TraceUnavailable, Usage
+from serving.engine.trace_ring import HEADER_BYTES, RECORD_BYTES
 
 USAGE = Usage(7, 3, 0.25)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from serving.engine.credentials import SecretMissing
 from serving.engine.launch import prepare_launch
 from serving.engine.profile import EXTRA_ARGUMENTS, EngineProfile, parse_profile
-from serving.engine.runtime import SecretMissing
 from serving.engine.vllm_flags import MODULE, WITHHELD, vllm_arguments, vllm_environment
 from serving.settings import EngineSettings
 
