@@ -43,10 +43,22 @@ def test_there_is_none_unless_it_is_asked_for() -> None:
     assert hooks(render({}, "h100-80g")) == {}
 
 
-def test_its_profile_comes_before_it_and_both_come_before_the_upgrade() -> None:
+def test_what_it_needs_comes_before_it_and_all_of_it_before_the_upgrade() -> None:
     found = hooks(render(ON, "h100-80g"))
 
-    assert found == {"ConfigMap": ("pre-upgrade", -5), "Job": ("pre-upgrade", 0)}
+    # Its policy, too: as the release's own it would come after the first replay.
+    assert found == {
+        "ConfigMap": ("pre-upgrade", -5),
+        "NetworkPolicy": ("pre-upgrade", -5),
+        "Job": ("pre-upgrade", 0),
+    }
+
+
+def test_without_network_policies_it_has_none() -> None:
+    assert hooks(render({**ON, "networkPolicy": {"enabled": False}}, "h100-80g")) == {
+        "ConfigMap": ("pre-upgrade", -5),
+        "Job": ("pre-upgrade", 0),
+    }
 
 
 @pytest.mark.parametrize("profile", ["h100-80g", "cpu"])
