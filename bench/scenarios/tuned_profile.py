@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import time
@@ -144,8 +145,9 @@ def carry_out(
                 f"{100 * told.share:.0f} %")  # fmt: skip
 
     subject = subject_of(
-        task, prepared, base=machine.base, machine=describe_machine(), versions=installed_versions()
-    )
+        task, prepared, base=machine.base, machine=describe_machine(),
+        versions=installed_versions(), environment=os.environ,
+    )  # fmt: skip
     with open_journal(folder, subject) as journal:
         engines = _engines(machine, task.draw, folder)
         tuner = Tuner(plan, engines, journal, prepared.assumed, tell, choose=choose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -135,8 +136,9 @@ class TuneRun:
             raise UsageError_(str(exc), fix="Name a folder or hub id with --model.") from exc
         base = f"{card.name}, revision {card.revision[:16]}"
         subject = subject_of(
-            self.task, self.prepared, base=base, machine=self.machine, versions=self.versions
-        )
+            self.task, self.prepared, base=base, machine=self.machine, versions=self.versions,
+            environment=os.environ,
+        )  # fmt: skip
         return subject, base
 
     def _search(self, *, retry_failed: bool) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.engine.profile import EngineProfile
+from serving.engine.vllm_flags import WITHHELD
 from serving.tuning.goals import CAPACITY, GoalInvalid, Goals
 from serving.tuning.load_shape import Shape
 from serving.tuning.profile_file import profile_fields
@@ -136,8 +137,17 @@ def subject_of(
     base: str,
     machine: str,
     versions: Mapping[str, str],
+    environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    """All that makes rounds comparable; a record of another subject is not gone on with."""
+    """All that makes rounds comparable; a record of another subject is not gone on with.
+
+    `environment`: of this process, from which engines inherit.
+    """
+    inherited = {
+        name: value
+        for name, value in sorted(environment.items())
+        if (name.startswith("VLLM_") and name not in WITHHELD) or name == "OMP_NUM_THREADS"
+    }
     return {
         "base": base,
         "profile": {k: v for k, v in profile_fields(task.profile).items() if k != "model"},
@@ -149,6 +159,8 @@ def subject_of(
         "rank": task.rank,
         "machine": machine,
         "versions": dict(versions),
+        # Only where there are some: what was measured without any keeps its subject.
+        **({"environment": inherited} if inherited else {}),
     }
 
 

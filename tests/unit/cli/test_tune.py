@@ -127,6 +127,22 @@ def test_a_record_of_another_load_is_not_gone_on_with(
         assert "seed was 0, is 7" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_record_of_engines_with_another_environment_is_not_gone_on_with(
+    engines: NoisyEngines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_API_KEY", "withheld from every engine")
+    tune(*SEARCH)
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
+
+    code = tune(*SEARCH)
+
+    told = " ".join(capsys.readouterr().err.split())
+    assert code == 2
+    assert "VLLM_CPU_KVCACHE_SPACE" in told
+    assert "withheld" not in Path("work/journal.jsonl").read_text() + told
+
+
 def test_where_no_setting_keeps_the_bounds_the_exit_code_is_one(engines: NoisyEngines) -> None:
     assert tune(*SEARCH, "--gap-p99-ms", "1") == 1
     assert Setting.of(parse_profile(yaml.safe_load(Path("out/tuned.yaml").read_text()))).name
