@@ -12,7 +12,8 @@ engines: what is followed is proven at once). Measured in each run, at each size
 - growth of the database for a version.
 
 How each cost grows is the exponent of a power law fitted to all runs. Agents and controller share
-the machine; what the agents use is told. `--postgres URL` takes an empty database, not a file.
+the machine; what the agents use is told. `--postgres URL` names a PostgreSQL server by one of its
+databases: each size has a new database there, which is dropped afterwards, in place of a file.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from bench.control_plane.database import own_database
 from bench.control_plane.fit import fit_power, local_exponent
 from bench.control_plane.measured import SizeResult, describe, figures_of, goals_of
 from bench.control_plane.process import (
@@ -220,25 +222,31 @@ async def _until_validated(controller: RunningController) -> None:
 
 async def _measure_size(n: int, options: argparse.Namespace) -> SizeResult:
     result = SizeResult(n)
-    n_needed = options.runs * options.promotions
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        async with own_database(options.postgres) as url:
+            with running_controller(
+                Path(folder), model=tiny_base(), database_url=url
+            ) as controller:
+                await _measure_runs(controller, options, result)
+    return result
+
+
+async def _measure_runs(
+    controller: RunningController, options: argparse.Namespace, result: SizeResult
+) -> None:
+    n, n_needed = result.n, options.runs * options.promotions
     names = adapter_names(n)[: min(n, n_needed)]
     per_run = len(names) // options.runs
-    with tempfile.TemporaryDirectory(dir=options.folder) as text:
-        folder = Path(text)
-        with running_controller(
-            folder, model=tiny_base(), database_url=options.postgres
-        ) as controller:
-            empty = await controller.database_bytes()
-            await register_adapters(controller.database_url, n, n_passed=len(names))
-            result.add("database", (await controller.database_bytes() - empty) / 1e6)
-            async with _agents(controller, options.agents, n_versions=n) as agents:
-                result.add("whole snapshot", (await agents.state())["sizes"][-1] / 1e3)
-                await asyncio.sleep(options.settle)
-                for run in range(options.runs):
-                    show(f"{n} adapters, run {run + 1} of {options.runs}")
-                    turn = names[run * per_run : (run + 1) * per_run]
-                    await _measure_run(controller, agents, turn, options, result)
-    return result
+    empty = await controller.database_bytes()
+    await register_adapters(controller.database_url, n, n_passed=len(names))
+    result.add("database", (await controller.database_bytes() - empty) / 1e6)
+    async with _agents(controller, options.agents, n_versions=n) as agents:
+        result.add("whole snapshot", (await agents.state())["sizes"][-1] / 1e3)
+        await asyncio.sleep(options.settle)
+        for run in range(options.runs):
+            show(f"{n} adapters, run {run + 1} of {options.runs}")
+            turn = names[run * per_run : (run + 1) * per_run]
+            await _measure_run(controller, agents, turn, options, result)
 
 
 def _print(results: list[SizeResult], console: Console) -> None:
@@ -282,7 +290,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--uploads", type=int, default=20, help="in each run")
     parser.add_argument("--upload-bytes", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=4, help="uploads at once")
-    parser.add_argument("--postgres", help="URL of an empty database, postgresql+asyncpg://...")
+    parser.add_argument("--postgres", help="a server's URL, postgresql+asyncpg://...")
     parser.add_argument("--folder", help="where the data goes; its disk is what is measured")
     parser.add_argument("--variant", default="", help="part of the result file's name")
     parser.add_argument("--quick", action="store_true", help="100 and 1,000 adapters, one run")
