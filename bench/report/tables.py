@@ -111,7 +111,9 @@ def _by_figure(want: Want, found: Sequence[tuple[str, Result]]) -> list[GoalRow]
 
 
 def _row(scenario: str, stem: str, goal: Goal) -> GoalRow:
-    return GoalRow(goal.name, goal.wanted, goal.found, goal.is_met, scenario, stem)
+    variant = title_of(stem.removeprefix(scenario).strip("_"))
+    name = f"{goal.name} ({variant})" if variant else goal.name
+    return GoalRow(name, goal.wanted, goal.found, goal.is_met, scenario, stem)
 
 
 def _spread_row(loaded: Loaded) -> GoalRow:

@@ -148,6 +148,18 @@ def test_a_goal_of_a_result_stands_in_the_place_of_what_was_promised() -> None:
     assert rows[0].stem == "control_plane_scale"
 
 
+def test_a_goal_says_of_which_variant_it_is() -> None:
+    scale = result(
+        goals=(Goal("database growth", "under 1 MB", "2 MB", False),),
+        scenario="control_plane_scale",
+    )
+
+    rows = goal_rows(Loaded({"control_plane_scale": scale, "control_plane_scale_postgres": scale}))
+
+    found = [row.goal for row in rows if row.found == "2 MB"]
+    assert found == ["database growth", "database growth (postgres)"]
+
+
 def test_a_figure_that_has_to_be_in_the_table_is_found_in_it() -> None:
     ratio = figure("adds p50, Envoy / ours", "x", 3.0, group="Envoy")
     tenancy = result(ratio, scenario="tenancy_overhead")
