@@ -196,6 +196,16 @@ def test_an_alias_moves_with_the_snapshot_and_the_old_version_stays_pinned(fleet
     assert fleet.answer(fleet.acme, "support@1") == before
 
 
+def test_a_controller_that_is_away_for_a_while_is_followed_afterwards(fleet: Fleet) -> None:
+    desired = fleet.engine.desired
+    desired.refuse_reports(2)
+    desired.wait_refused()
+
+    fleet.publish(fleet.entry("acme/support@1", seed=1), aliases={"acme/support": 1})
+
+    assert fleet.settled("acme/support@1").state == VersionState.PROVEN
+
+
 def test_a_version_that_left_the_snapshot_is_no_longer_reported_or_answered(fleet: Fleet) -> None:
     fleet.publish(fleet.entry("acme/support@1", seed=1), aliases={"acme/support": 1})
     fleet.settled("acme/support@1")

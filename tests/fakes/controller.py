@@ -34,6 +34,7 @@ class DesiredState:
         self.reports: dict[str, EngineReport] = {}
         self._token = engine_token(cluster_secret)
         self._changed = threading.Condition()
+        self._n_refusals = 0
         self.app = self._build_app()
 
     def publish(self, **changes: object) -> int:
@@ -43,6 +44,16 @@ class DesiredState:
             self.snapshot = msgspec.structs.replace(self.snapshot, revision=revision, **changes)
             self._changed.notify_all()
         return revision
+
+    def refuse_reports(self, n: int) -> None:
+        """Answer the next `n` reports as a controller whose registry is away: 503."""
+        with self._changed:
+            self._n_refusals = n
+
+    def wait_refused(self, *, timeout_seconds: float = 60.0) -> None:
+        """Wait until all of them were asked for."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._n_refusals == 0, timeout_seconds)
 
     def wait_until(
         self, holds: Callable[[EngineReport], bool], *, timeout_seconds: float = 60.0
@@ -82,10 +93,15 @@ class DesiredState:
             self._changed.wait_for(lambda: self.snapshot.revision > after, wait)
             return self.snapshot if self.snapshot.revision > after else None
 
-    def _record(self, report: EngineReport) -> None:
+    def _record(self, report: EngineReport) -> bool:
         with self._changed:
-            self.reports[report.engine_id] = report
+            is_refused = self._n_refusals > 0
+            if is_refused:
+                self._n_refusals -= 1
+            else:
+                self.reports[report.engine_id] = report
             self._changed.notify_all()
+            return not is_refused
 
     def _build_app(self) -> FastAPI:
         app = FastAPI()
@@ -104,7 +120,7 @@ class DesiredState:
             if request.headers.get("authorization") != f"Bearer {self._token}":
                 return Response(status_code=401)
             data = decode_report(await request.body())
-            await run_in_threadpool(self._record, data)
-            return Response(status_code=204)
+            is_taken = await run_in_threadpool(self._record, data)
+            return Response(status_code=204 if is_taken else 503)
 
         return app
