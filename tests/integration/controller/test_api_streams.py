@@ -90,10 +90,10 @@ def test_a_long_poll_ends_with_the_change(client: httpx.Client) -> None:
     began = time.monotonic()
 
     answer = client.get(
-        f"/internal/v1/snapshot?after={now.revision}&wait=50", headers=headers, timeout=60
+        f"/internal/v1/snapshot?after={now.revision}&wait=20", headers=headers, timeout=30
     )
 
-    assert 0.2 < time.monotonic() - began < 40
+    assert 0.2 < time.monotonic() - began < 5
     later = decode_snapshot(answer.content)
     assert later.revision > now.revision
     assert [tenant.tenant for tenant in later.tenants] == ["acme", "globex"]
@@ -269,11 +269,12 @@ def test_the_process_starts_from_its_environment_and_stops_while_engines_wait(
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=30)
-        long_poll.join(timeout=15)
+        long_poll.join(timeout=5)
     finally:
         process.kill()
 
-    assert time.monotonic() - began < 30
+    # Open requests may take ten seconds to end: long polls were not waited for.
+    assert time.monotonic() - began < 9
     assert not long_poll.is_alive()
     assert ADMIN.encode() not in output
     assert SECRET.encode() not in output

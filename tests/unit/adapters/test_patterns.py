@@ -44,7 +44,7 @@ def test_the_costliest_pattern_that_is_taken_ends_soon(pattern: str) -> None:
     found = [module for module in MODULES if matches_suffix(pattern, module)]
 
     assert found == []
-    assert time.perf_counter() - start < 30
+    assert time.perf_counter() - start < 5
 
 
 def test_a_pattern_matches_from_a_dot_to_the_end() -> None:

@@ -185,7 +185,7 @@ async def test_an_idle_process_ends_and_comes_back_with_its_base():
         await client.load_base("base", dtype="float32")
         pid = client.pid
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(10):
             while client.pid is not None:  # noqa: ASYNC110 - a timer of the client's own
                 await asyncio.sleep(0.02)
 
